@@ -1,0 +1,30 @@
+"""Gradient-descent optimizers for NumPy at the machine's full speed."""
+
+from fastoptim.buffers import FlatDict, flatten
+from fastoptim.hyperparameters import fraction, nonnegative, switch
+from fastoptim.kernels.rule import rule
+from fastoptim.optimizer import Optimizer
+from fastoptim.optimizers.adagrad import AdaGrad
+from fastoptim.optimizers.adam import Adam
+from fastoptim.optimizers.momentum import Momentum
+from fastoptim.optimizers.nesterov import Nesterov
+from fastoptim.optimizers.rmsprop import RMSprop
+from fastoptim.optimizers.sgd import SGD
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SGD",
+    "AdaGrad",
+    "Adam",
+    "FlatDict",
+    "Momentum",
+    "Nesterov",
+    "Optimizer",
+    "RMSprop",
+    "flatten",
+    "fraction",
+    "nonnegative",
+    "rule",
+    "switch",
+]

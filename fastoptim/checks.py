@@ -1,0 +1,121 @@
+"""What `update` refuses. All of it is looked at before anything is written."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import byte_bounds
+
+from fastoptim.buffers import Array, check_array
+
+FLOATS = tuple(map(np.dtype, (np.float16, np.float32, np.float64)))
+# np.shares_memory solves a hard problem for odd strides; past this many candidates the arrays count as sharing.
+OVERLAP_WORK = 100_000
+
+
+def check_mappings(params: Any, grads: Any) -> None:
+    """Refuse what is no mapping, and gradients that lack a name.
+
+    Raises:
+        TypeError, KeyError
+    """
+    for mapping, what in (params, "params"), (grads, "grads"):
+        if not isinstance(mapping, Mapping):
+            raise TypeError(f"{what}: expected a mapping from name to array, got {type(mapping).__name__}")
+    for name in params:
+        if name not in grads:
+            raise KeyError(
+                f"grads has no {name!r}, which params has; its names are {', '.join(map(repr, grads)) or 'none'}"
+            )
+
+
+def check_params(names: Sequence[Any], params: Sequence[Any]) -> None:
+    """Refuse parameters that cannot be updated in place.
+
+    Raises:
+        TypeError, ValueError
+    """
+    for name, param in zip(names, params, strict=True):
+        what = f"params[{name!r}]"
+        check_array(param, what)
+        if not param.flags.writeable:
+            raise ValueError(f"{what}: it is read-only, expected a writeable array, as it is updated in place")
+        if _overlaps_itself(param):
+            raise ValueError(
+                f"{what}: some of its elements share memory (strides {param.strides}, shape {param.shape})"
+            )
+
+
+def as_gradient(grad: Any, name: Any) -> Any:
+    """The gradient as a NumPy array, without a copy: arrays of torch and JAX on the CPU.
+
+    Raises:
+        TypeError
+    """
+    if isinstance(grad, np.ndarray | np.generic):
+        return grad if isinstance(grad, np.ndarray) else np.asarray(grad)
+    what = f"grads[{name!r}]: expected an array"
+    if not any(hasattr(grad, way) for way in ("__array__", "__array_interface__", "__buffer__", "__dlpack__")):
+        raise TypeError(f"{what}, got {type(grad).__name__}")
+    try:
+        return np.asarray(grad)
+    except Exception as error:  # what an array library says of its own kind of array
+        raise TypeError(f"{what} that NumPy can read, got {type(grad).__name__}: {error}") from error
+
+
+def check_gradient(name: Any, grad: Array, param: Array) -> None:
+    """Refuse a gradient that does not fit its parameter.
+
+    Raises:
+        TypeError, ValueError
+    """
+    what = f"grads[{name!r}]"
+    if isinstance(grad, np.ma.MaskedArray) or grad.dtype not in FLOATS:
+        kind = f"{type(grad).__name__} of " if isinstance(grad, np.ma.MaskedArray) else ""
+        raise TypeError(f"{what}: expected an array of dtype float16, float32 or float64, got {kind}{grad.dtype!r}")
+    if grad.shape != param.shape:
+        raise ValueError(f"{what}: expected the parameter's shape {param.shape}, got {grad.shape}")
+
+
+def check_overlaps(names: Sequence[Any], params: Sequence[Array], grads: Sequence[Array]) -> None:
+    """Refuse parameters that share memory with each other, or with a gradient that is not the parameter itself.
+
+    Raises:
+        ValueError
+    """
+    arrays = [*((p, f"params[{name!r}]") for name, p in zip(names, params, strict=True)),
+              *((g, f"grads[{name!r}]") for name, g in zip(names, grads, strict=True))]  # fmt: skip
+    count = len(params)
+    bounds = [byte_bounds(array) for array, _ in arrays]
+    current: list[int] = []  # those that end after the place that the sweep has come to
+    for i in sorted((i for i, (array, _) in enumerate(arrays) if array.size), key=lambda i: bounds[i]):
+        current = [j for j in current if bounds[j][1] > bounds[i][0]]
+        for j in current:
+            first, second = min(i, j), max(i, j)
+            if first >= count or (second == first + count and _same_elements(grads[first], params[first])):
+                continue
+            if _share(arrays[first][0], arrays[second][0]):
+                raise ValueError(f"{arrays[first][1]} and {arrays[second][1]} share memory: expected arrays apart")
+        current.append(i)
+
+
+def _same_elements(a: Array, b: Array) -> bool:
+    return a.dtype == b.dtype and a.strides == b.strides and a.ctypes.data == b.ctypes.data
+
+
+def _share(a: Array, b: Array) -> bool:
+    try:
+        return np.shares_memory(a, b, max_work=OVERLAP_WORK)
+    except np.exceptions.TooHardError:
+        return True
+
+
+def _overlaps_itself(array: Array) -> bool:
+    """Whether two of its indices may be one place in memory, as in a view made by broadcasting."""
+    reach = array.itemsize
+    for stride, size in sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape, strict=True)):
+        if size > 1:
+            if stride < reach:
+                return array.size > 0
+            reach += stride * (size - 1)
+    return False

@@ -1,0 +1,207 @@
+"""The loops for `numba.njit`, written once for all rules.
+
+A kernel call works on **spans**: an int64 table with one row for each run of contiguous elements, in the columns below.
+Because the spans hold addresses, one call updates any number of separately allocated arrays. Threads divide the
+*elements* of all spans evenly, so that one large array among many small ones keeps every thread busy.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numba
+import numpy as np
+from numba import njit, prange, types
+from numba.extending import overload, register_jitable
+
+from fastoptim.kernels import memory, unroll
+from fastoptim.kernels.memory import array_at, rows_at
+from fastoptim.kernels.rule import Rule, arguments, fingerprint
+from fastoptim.kernels.unroll import cast, load, store
+
+Array = np.ndarray[Any, Any]
+
+# Columns of a spans table: addresses of the first parameter, gradient and state element, the bytes from one slot of the
+# state to the next, and the number of elements in this row and all rows before it.
+PARAM, GRAD, STATE, SLOT_BYTES, END = range(5)
+COLUMNS = 5
+
+# Below this many elements a second thread costs more than it brings: entering a parallel region takes 2 to 5 us, in
+# which one thread updates about 5,000 elements.
+SERIAL_LIMIT = 12_288
+LINE = 16  # elements of float32 in a cache line: shares are whole lines, so that no two threads write to one
+TILE = 16_384  # elements of a tile of the public kernel
+
+_forked = False
+_launch_lock = threading.Lock()
+
+
+def _after_fork_in_child() -> None:
+    # GNU OpenMP kills a forked child that enters a parallel region once its parent has, and numba's workqueue has lost
+    # its threads there. One thread gives the same bits.
+    global _forked
+    _forked = True
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _launch() -> AbstractContextManager[Any]:
+    """Held while a parallel region runs where two of them at once would abort the process.
+
+    Numba chooses its threading layer at the first launch; until then nobody knows whether it is a safe one.
+    """
+    try:
+        return _launch_lock if numba.threading_layer() == "workqueue" else nullcontext()
+    except ValueError:  # no launch yet
+        return _launch_lock
+
+
+def _typed(updated: Any, element: Any, state: Any) -> Any:
+    """What a rule returned, as a tuple. Anything but p and the state in the element's own type is refused."""
+
+
+@overload(_typed, strict=False)
+def _typed_overload(updated: Any, element: Any, state: Any) -> Callable[..., Any]:
+    expected = types.UniTuple(element, 1 + len(state))
+    if updated == expected:
+        return lambda updated, element, state: updated
+    if updated == element and not len(state):
+        return lambda updated, element, state: (updated,)
+    raise TypeError(
+        f"the rule returned {updated} for elements of {element}; expected {expected.count} x {element}, p and the new "
+        "state. A literal or a power promotes float32: write x * x for x**2, take 1 - beta or 0.5 as scalars"
+    )
+
+
+def _one_span(p: Any, g: Any, state: Any, slots: Any) -> Any:
+    """The spans table of a call of the public kernel, checked."""
+
+
+@overload(_one_span, strict=False)
+def _one_span_overload(p: Any, g: Any, state: Any, slots: Any) -> Callable[..., Any]:
+    arrays, dimensions = (p, g, state), (1, 1, 2)
+    if any(not isinstance(x, types.Array) or x.ndim != n or x.layout != "C" for x, n in zip(arrays, dimensions)):
+        raise TypeError(f"expected C-contiguous arrays p (n,), g (n,), state (slots, n); got {p}, {g}, {state}")
+    if not p.dtype == g.dtype == state.dtype:
+        raise TypeError(f"expected p, g and state of one dtype; got {p.dtype}, {g.dtype}, {state.dtype}")
+
+    def one_span(p: Any, g: Any, state: Any, slots: Any) -> Any:
+        if g.size != p.size or state.shape != (slots, p.size):
+            raise ValueError("sizes differ: expected p (n,), g (n,), state (slots, n)")
+        spans = np.empty((1, COLUMNS), np.int64)
+        spans[0, PARAM], spans[0, GRAD], spans[0, STATE] = p.ctypes.data, g.ctypes.data, state.ctypes.data
+        spans[0, SLOT_BYTES], spans[0, END] = p.size * p.itemsize, p.size
+        return spans
+
+    return one_span
+
+
+class CpuKernels:
+    """One rule's kernels for the CPU. Each is compiled, or loaded from numba's cache, when it is first needed.
+
+    Attributes:
+        kernel: the public one, see its docstring.
+        kernel_serial: the same on the calling thread alone.
+    """
+
+    def __init__(self, rule: Rule, slots: int) -> None:
+        self._spans_serial, self._spans_parallel, self.kernel_serial, self.kernel = _build(rule, slots)
+
+    def compile(self, dtype: np.dtype[Any], size: int) -> None:
+        """Have everything at hand that `run` needs for `size` elements of `dtype`, so that it cannot fail.
+
+        Raises:
+            numba.core.errors.TypingError: if the rule cannot be compiled or does not keep the dtype.
+        """
+        spans, scalars = numba.typeof(np.empty((0, COLUMNS), np.int64)), numba.typeof(np.empty(0, dtype))
+        if _serial(size):
+            self._spans_serial.compile((spans, scalars))
+        else:
+            self._spans_parallel.compile((spans, scalars, numba.intp))
+
+    def run(self, spans: Array, scalars: Array, size: int) -> None:
+        """Update the `size` elements of `spans` (int64, `(rows, COLUMNS)`), of the dtype of `scalars`, in place."""
+        if _serial(size):
+            self._spans_serial(spans, scalars)
+        else:
+            with _launch():
+                self._spans_parallel(spans, scalars, numba.get_num_threads())
+
+
+def _build(rule: Rule, slots: int) -> tuple[Any, Any, Any, Any]:
+    scalar_names = arguments(rule)[2 + slots :]
+    numbers, rows_from = cast(len(scalar_names)), rows_at(slots)
+    load_state, store_all = load(slots), store(1 + slots)
+    stamp = fingerprint(rule, memory, unroll)
+
+    # A function of its own, over arrays: written inline in a parallel loop it does not vectorise.
+    @register_jitable
+    def update_elements(p: Any, g: Any, state: Any, scalars: Any) -> None:
+        _ = stamp
+        for i in range(p.size):
+            updated = rule(p[i], g[i], *load_state(state, i), *scalars)
+            store_all((p, *state), i, _typed(updated, p[i], state))
+
+    @register_jitable
+    def update_spans(spans: Any, like: Any, scalars: Any, start: Any, stop: Any) -> None:
+        """Update the elements `start` to `stop`, counted through all spans."""
+        row = 0
+        while start < stop:
+            begin = spans[row - 1, END] if row > 0 else 0
+            end = min(spans[row, END], stop)
+            if start < end:
+                byte, size = (start - begin) * like.itemsize, end - start
+                update_elements(
+                    array_at(spans[row, PARAM] + byte, like, size),
+                    array_at(spans[row, GRAD] + byte, like, size),
+                    rows_from(spans[row, STATE] + byte, spans[row, SLOT_BYTES], like, size),
+                    scalars,
+                )
+                start = end
+            row += 1
+
+    # Four functions, because numba's cache tells functions apart, not the options they are compiled with.
+    @compiled
+    def spans_serial(spans: Any, scalars: Any) -> None:
+        update_spans(spans, scalars, numbers(scalars, scalars), 0, spans[-1, END])
+
+    @compiled(parallel=True)
+    def spans_parallel(spans: Any, scalars: Any, workers: Any) -> None:
+        picked, total = numbers(scalars, scalars), spans[-1, END]
+        share = (total // workers // LINE + 1) * LINE
+        for worker in prange(workers):
+            start = worker * share
+            update_spans(spans, scalars, picked, start, min(start + share, total))
+
+    def kernel_serial(p: Any, g: Any, state: Any, scalars: Any) -> None:
+        update_spans(_one_span(p, g, state, slots), p, numbers(scalars, p), 0, p.size)
+
+    def kernel(p: Any, g: Any, state: Any, scalars: Any) -> None:
+        spans, picked = _one_span(p, g, state, slots), numbers(scalars, p)
+        if p.size <= SERIAL_LIMIT:
+            update_spans(spans, p, picked, 0, p.size)
+        else:
+            for tile in prange(-(-p.size // TILE)):
+                update_spans(spans, p, picked, tile * TILE, min((tile + 1) * TILE, p.size))
+
+    for function, where in (kernel, "all threads"), (kernel_serial, "the calling thread"):
+        function.__doc__ = f"""One step of `{rule.__name__}`, in place, on {where}.
+
+        Args:
+            p, g: parameter and gradient, 1-D, contiguous, of one dtype, float32 or float64.
+            state: `(slots, n)`, contiguous, of the same dtype: {", ".join(arguments(rule)[2 : 2 + slots]) or "no slots"}.
+            scalars: a tuple or 1-D array of floats, as `Optimizer.scalars(t)` gives them: {", ".join(scalar_names)}.
+        """
+    return spans_serial, spans_parallel, compiled(kernel_serial), compiled(kernel, parallel=True)
+
+
+def compiled(function: Any = None, **options: Any) -> Any:
+    """`numba.njit` as all kernels use it: IEEE arithmetic with no branch at a division, without the GIL, cached."""
+    return njit(function, nogil=True, error_model="numpy", cache=True, **options)
+
+
+def _serial(size: int) -> bool:
+    return size <= SERIAL_LIMIT or _forked or numba.get_num_threads() == 1

@@ -1,0 +1,30 @@
+"""AdaGrad. Duchi, Hazan & Singer 2011, "Adaptive Subgradient Methods for Online Learning and Stochastic Optimization",
+https://jmlr.org/papers/v12/duchi11a.html, the diagonal form"""
+
+from math import sqrt
+
+from fastoptim.hyperparameters import nonnegative
+from fastoptim.kernels.rule import rule
+from fastoptim.optimizer import Optimizer
+
+
+@rule
+def adagrad(p, g, h, lr, eps):
+    h = h + g * g  # sum of squares
+    return p - lr * g / (sqrt(h) + eps), h
+
+
+class AdaGrad(Optimizer):
+    """A learning rate for each element, falling with its gradients: `h += g * g; p -= lr * g / (sqrt(h) + eps)`.
+
+    Args:
+        lr: learning rate, at least 0.
+        eps: what keeps the division from zero, at least 0.
+    """
+
+    rule, slots = adagrad, ("h",)
+    lr: float = nonnegative(0.01)
+    eps: float = nonnegative(1e-7)
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        return self.lr, self.eps

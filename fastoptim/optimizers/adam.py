@@ -1,0 +1,38 @@
+"""Adam. Kingma & Ba 2015, "Adam: A Method for Stochastic Optimization", https://arxiv.org/abs/1412.6980, Algorithm 1"""
+
+from math import sqrt
+
+from fastoptim.hyperparameters import fraction, nonnegative, switch
+from fastoptim.kernels.rule import rule
+from fastoptim.optimizer import Optimizer
+
+
+@rule
+def adam(p, g, m, v, step_size, one_minus_beta1, one_minus_beta2, eps):
+    m = m + one_minus_beta1 * (g - m)  # first moment
+    v = v + one_minus_beta2 * (g * g - v)  # second moment
+    return p - step_size * m / (sqrt(v) + eps), m, v
+
+
+class Adam(Optimizer):
+    """Momentum and a learning rate for each element, both corrected for having begun at zero.
+
+    Args:
+        lr: learning rate, at least 0.
+        beta1, beta2: the parts of the first and second moment that stay from one step to the next, in [0, 1).
+        eps: what keeps the division from zero, at least 0.
+        eps_hat: True for the form of the paper's section 2 (and Keras), which adds `eps` to the root before its bias is
+            corrected; False for Algorithm 1 (and PyTorch, Optax), which adds it after.
+    """
+
+    rule, slots = adam, ("m", "v")
+    lr: float = nonnegative(0.001)
+    beta1: float = fraction(0.9)
+    beta2: float = fraction(0.999)
+    eps: float = nonnegative(1e-7)
+    eps_hat: bool = switch(True)
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        bias1, bias2 = 1 - self.beta1**t, sqrt(1 - self.beta2**t)
+        eps = self.eps if self.eps_hat else self.eps * bias2
+        return self.lr * bias2 / bias1, 1 - self.beta1, 1 - self.beta2, eps

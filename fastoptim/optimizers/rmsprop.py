@@ -1,0 +1,32 @@
+"""RMSprop. Tieleman & Hinton 2012, "Neural Networks for Machine Learning", lecture 6e,
+https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf"""
+
+from math import sqrt
+
+from fastoptim.hyperparameters import fraction, nonnegative
+from fastoptim.kernels.rule import rule
+from fastoptim.optimizer import Optimizer
+
+
+@rule
+def rmsprop(p, g, h, lr, decay_rate, one_minus_decay_rate, eps):
+    h = decay_rate * h + one_minus_decay_rate * g * g  # mean of squares
+    return p - lr * g / (sqrt(h) + eps), h
+
+
+class RMSprop(Optimizer):
+    """AdaGrad that forgets: `h = decay_rate * h + (1 - decay_rate) * g * g; p -= lr * g / (sqrt(h) + eps)`.
+
+    Args:
+        lr: learning rate, at least 0.
+        decay_rate: the part of the mean of squares that stays from one step to the next, in [0, 1).
+        eps: what keeps the division from zero, at least 0.
+    """
+
+    rule, slots = rmsprop, ("h",)
+    lr: float = nonnegative(0.01)
+    decay_rate: float = fraction(0.99)
+    eps: float = nonnegative(1e-7)
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        return self.lr, self.decay_rate, 1 - self.decay_rate, self.eps
