@@ -52,15 +52,26 @@ def as_gradient(grad: Any, name: Any) -> Any:
     Raises:
         TypeError
     """
-    if isinstance(grad, np.ndarray | np.generic):
-        return grad if isinstance(grad, np.ndarray) else np.asarray(grad)
+    if isinstance(grad, np.ndarray):
+        return grad
     what = f"grads[{name!r}]: expected an array"
-    if not any(hasattr(grad, way) for way in ("__array__", "__array_interface__", "__buffer__", "__dlpack__")):
+    if not _is_array(grad):
         raise TypeError(f"{what}, got {type(grad).__name__}")
     try:
         return np.asarray(grad)
     except Exception as error:  # what an array library says of its own kind of array
         raise TypeError(f"{what} that NumPy can read, got {type(grad).__name__}: {error}") from error
+
+
+def _is_array(value: Any) -> bool:
+    """Whether NumPy finds numbers in memory there: an array interface or a buffer, and not a list to copy."""
+    if hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
+        return True
+    try:
+        memoryview(value)
+    except TypeError:
+        return False
+    return True
 
 
 def check_gradient(name: Any, grad: Array, param: Array) -> None:

@@ -1,0 +1,79 @@
+"""Parameters and state against the float64 references: every optimizer, dtype and layout."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import fastoptim
+from references import REFERENCES, VARIANTS, Reference
+from support import DTYPES, LAYOUTS, OPTIMIZERS, SHAPES, assert_close, random
+
+CASES = [(cls, variant) for cls in OPTIMIZERS for variant in [{}, *VARIANTS.get(cls.__name__, [])]]
+
+
+def test_every_optimizer_has_a_reference():
+    assert {cls.__name__ for cls in OPTIMIZERS} == set(REFERENCES) == set(VARIANTS)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("cls", "variant"), CASES, ids=str)
+@pytest.mark.parametrize("layout", [*LAYOUTS, "flat"])
+def test_formula(cls, variant, dtype, layout):
+    rng = np.random.default_rng(3)
+    params = {str(shape): random(rng, shape, dtype) for shape in SHAPES}
+    if layout == "flat":
+        params = fastoptim.flatten(params)
+    else:
+        params = {name: LAYOUTS[layout](p) for name, p in params.items()}
+    opt = cls(**variant)
+    reference = Reference(opt, params)
+    for _ in range(5):
+        grads = {name: random(rng, p.shape, dtype) for name, p in params.items()}
+        reference.update(grads)
+        if layout == "flat":
+            flat = params.zeros_like()
+            for name, g in grads.items():
+                flat[name][...] = g
+            grads = flat
+        assert opt.update(params, grads) is None
+    assert opt.iter == 5
+    for name, p in params.items():
+        assert_close(p, reference.params[name], name)
+        for slot in cls.slots:
+            assert opt.state[slot][name].dtype == dtype
+            assert_close(opt.state[slot][name], reference.state[name][slot], f"{slot} {name}")
+
+
+arrays = st.tuples(
+    st.lists(st.integers(0, 5), max_size=4).map(tuple),
+    st.sampled_from(DTYPES),
+    st.sampled_from([np.float16, np.float32, np.float64]),
+    st.sampled_from(sorted(LAYOUTS)),
+    st.sampled_from(sorted(LAYOUTS)),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    cls=st.sampled_from(OPTIMIZERS),
+    described=st.dictionaries(st.one_of(st.text(), st.integers()), arrays, max_size=6),
+    data=st.data(),
+)
+def test_any_mixture_of_arrays(cls, described, data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    opt = cls(lr=0.01)
+    params = {k: LAYOUTS[own](random(rng, shape, dtype)) for k, (shape, dtype, _, own, _) in described.items()}
+    held = dict(params)
+    reference = Reference(opt, params)
+    for _ in range(3):
+        order = data.draw(st.permutations(list(described)))
+        grads = {k: LAYOUTS[described[k][4]](random(rng, described[k][0], described[k][2])) for k in order}
+        reference.update(grads)
+        opt.update({k: params[k] for k in data.draw(st.permutations(list(params)))}, grads)
+    for k, p in held.items():
+        assert params[k] is p
+        assert_close(p, reference.params[k])
+        for slot in cls.slots:
+            assert opt.state[slot][k].shape == p.shape
+            assert_close(opt.state[slot][k], reference.state[k][slot])
