@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from fastoptim.buffers import Array
-from fastoptim.kernels.cpu import COLUMNS, END, GRAD, PARAM, SLOT_BYTES, STATE
+from fastoptim.kernels.cpu import COLUMNS, END, GRAD, PARAM, STATE
 from fastoptim.kernels.headers import Known
 from fastoptim.state import Place, State
 
@@ -43,7 +43,7 @@ class Detour(NamedTuple):
         """Update chunk by chunk, through the buffers of `np.nditer`."""
         span = self.span.copy()
         # what overflows in a conversion is inf in a kernel, too, and not an error half-way through an update
-        with np.errstate(all="ignore"), np.nditer(
+        with np.errstate(all="ignore"), np.nditer(  # type: ignore[call-overload]  # NumPy's stub misspells "contig"
             [self.param, self.grad],
             flags=["external_loop", "buffered", "zerosize_ok"],
             op_flags=[["readwrite", "contig", "aligned"], ["readonly", "contig", "aligned"]],
@@ -122,10 +122,17 @@ class Binding:
         for detour in self._detours:
             loops.compile(detour.scalars.dtype, CHUNK)
 
-    def run(self, loops: Loops, scalars: Sequence[float]) -> None:
-        """Update all parameters and state in place, with the step's `scalars`."""
+    def set_scalars(self, scalars: Sequence[float]) -> None:
+        """Take a step's numbers, rounded to each dtype.
+
+        Raises:
+            struct.error, OverflowError: if there are too few or many, or one is no number that the dtype holds.
+        """
         for bank in self._banks:
             bank.pack(bank.scalars, 0, *scalars)
+
+    def run(self, loops: Loops) -> None:
+        """Update all parameters and state in place."""
         for spans, numbers, size, _ in self._banks:
             loops.run(spans, numbers, size)
         for detour in self._detours:

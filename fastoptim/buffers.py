@@ -95,6 +95,9 @@ class FlatDict(Mapping[Any, Array]):
     def __iter__(self) -> Iterator[Any]:
         return iter(self._views)
 
+    def __reversed__(self) -> Iterator[Any]:
+        return iter(reversed(self._views))
+
     def __len__(self) -> int:
         return len(self._views)
 

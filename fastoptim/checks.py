@@ -116,7 +116,7 @@ def _same_elements(a: Array, b: Array) -> bool:
 
 def _share(a: Array, b: Array) -> bool:
     try:
-        return np.shares_memory(a, b, max_work=OVERLAP_WORK)
+        return np.shares_memory(a, b, max_work=OVERLAP_WORK)  # type: ignore[arg-type]  # NumPy's stub knows no limits
     except np.exceptions.TooHardError:
         return True
 

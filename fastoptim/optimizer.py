@@ -1,6 +1,7 @@
 """The optimizer: `update(params, grads)`, steps, state. A subclass says its rule, its slots and its step's scalars."""
 
 import inspect
+import struct
 from collections.abc import Mapping
 from typing import Any, ClassVar, dataclass_transform
 
@@ -9,7 +10,7 @@ from fastoptim.buffers import Array, FlatDict, Layout
 from fastoptim.checks import as_gradient, check_gradient, check_mappings, check_overlaps, check_params
 from fastoptim.hyperparameters import Hyperparameter, fraction, nonnegative, switch
 from fastoptim.kernels import Kernels
-from fastoptim.kernels.rule import Rule, arguments
+from fastoptim.kernels.rule import Rule, arguments, is_rule
 from fastoptim.state import State
 
 Arrays = tuple[Any, ...]
@@ -52,6 +53,8 @@ class Optimizer:
                 [inspect.Parameter(name, positional, default=x.default) for name, x in cls._hyperparameters.items()]
             )
         if "rule" in vars(cls):
+            if not is_rule(cls.rule):
+                raise TypeError(f"{cls.__name__}: its rule {cls.rule!r} is not declared, put @fastoptim.rule before it")
             names = arguments(cls.rule)[2:]
             if names[: len(cls.slots)] != cls.slots:
                 raise TypeError(f"{cls.__name__}: its slots are {cls.slots}, but its rule has {names} behind p and g")
@@ -59,6 +62,8 @@ class Optimizer:
             cls.rule = staticmethod(cls.rule)  # an attribute of the class that is no method
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if not hasattr(self, "kernels"):
+            raise TypeError(f"{type(self).__name__} has no rule: expected a subclass that says `rule = ...`")
         signature: inspect.Signature = type(self).__signature__  # type: ignore[attr-defined]
         try:
             values = signature.bind(*args, **kwargs)
@@ -101,7 +106,16 @@ class Optimizer:
             # `given` holds what was made of the gradients, which the binding knows by address alone
             binding, given = self._bind(params, grads)
         step = self.iter + 1
-        binding.run(self.kernels.loops, self.scalars(step))
+        scalars = self.scalars(step)
+        try:
+            binding.set_scalars(scalars)
+        except (struct.error, OverflowError) as error:
+            names = ", ".join(arguments(self.rule)[2 + len(self.slots) :])
+            what = f"{type(self).__name__}.scalars({step})"
+            raise ValueError(
+                f"{what}: expected {self.kernels.scalar_count} floats ({names}), got {scalars!r}"
+            ) from error
+        binding.run(self.kernels.loops)
         self.iter = step
 
     def _arrays(self, params: Mapping[Any, Array], grads: Mapping[Any, Any]) -> tuple[Any, Arrays, Arrays]:
@@ -132,6 +146,7 @@ class Optimizer:
         key: Any = names
         places = [state.places[name] for name in names]
         if type(params) is FlatDict and type(grads) is FlatDict and params.layout is grads.layout:
+            check_params([f"buffer of {dtype}" for dtype in params.buffers], params.arrays)
             if flat_places := state.flat_places(params.layout):
                 key, own, given, places = params.layout, params.arrays, grads.arrays, flat_places
         binding = Binding(key, own, given, places, state, self.kernels.scalar_count)

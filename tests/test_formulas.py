@@ -22,10 +22,8 @@ def test_every_optimizer_has_a_reference():
 def test_formula(cls, variant, dtype, layout):
     rng = np.random.default_rng(3)
     params = {str(shape): random(rng, shape, dtype) for shape in SHAPES}
-    if layout == "flat":
-        params = fastoptim.flatten(params)
-    else:
-        params = {name: LAYOUTS[layout](p) for name, p in params.items()}
+    make = LAYOUTS.get(layout)
+    params = {name: make(p) for name, p in params.items()} if make else fastoptim.flatten(params)
     opt = cls(**variant)
     reference = Reference(opt, params)
     for _ in range(5):

@@ -123,7 +123,7 @@ def test_refused(case, trained):
 def test_what_is_no_mapping():
     params, grads = good()
     opt = fastoptim.Adam()
-    with pytest.raises(TypeError, match="params: expected a mapping.*list"):
+    with pytest.raises(TypeError, match=r"params: expected a mapping.*list"):
         opt.update(list(params.values()), grads)
     for wrong in list(grads.values()), None:
         with pytest.raises(TypeError, match="grads: expected a mapping"):
@@ -179,7 +179,9 @@ def test_overlaps_are_found_exactly(data):
     for name, p in params.items():
         choice = data.draw(st.sampled_from(["new", "itself", "window"]))
         grads[name] = np.zeros(p.shape, F4) if choice == "new" else p if choice == "itself" else window()
-    grads = {name: g if g.shape == params[name].shape else np.zeros(params[name].shape, F4) for name, g in grads.items()}
+    grads = {
+        name: g if g.shape == params[name].shape else np.zeros(params[name].shape, F4) for name, g in grads.items()
+    }
 
     def cells(a):
         if not np.shares_memory(a, buffer):

@@ -51,7 +51,11 @@ def test_gradients_are_left_alone(rng):
 
 
 def test_mixed_dtypes_and_gradients_of_other_dtypes(rng):
-    params = {"a": random(rng, (50,), np.float32), "b": random(rng, (5, 9), np.float64), "c": random(rng, (4,), np.float32)}
+    params = {
+        "a": random(rng, (50,), np.float32),
+        "b": random(rng, (5, 9), np.float64),
+        "c": random(rng, (4,), np.float32),
+    }
     opt = fastoptim.Adam(lr=0.1)
     reference = Reference(opt, params)
     for dtype in (np.float16, np.float32, np.float64):

@@ -82,8 +82,8 @@ def _one_span(p: Any, g: Any, state: Any, slots: Any) -> Any:
 
 @overload(_one_span, strict=False)
 def _one_span_overload(p: Any, g: Any, state: Any, slots: Any) -> Callable[..., Any]:
-    arrays, dimensions = (p, g, state), (1, 1, 2)
-    if any(not isinstance(x, types.Array) or x.ndim != n or x.layout != "C" for x, n in zip(arrays, dimensions)):
+    expected = (p, 1), (g, 1), (state, 2)
+    if any(not isinstance(x, types.Array) or x.ndim != ndim or x.layout != "C" for x, ndim in expected):
         raise TypeError(f"expected C-contiguous arrays p (n,), g (n,), state (slots, n); got {p}, {g}, {state}")
     if not p.dtype == g.dtype == state.dtype:
         raise TypeError(f"expected p, g and state of one dtype; got {p.dtype}, {g.dtype}, {state.dtype}")
@@ -187,12 +187,13 @@ def _build(rule: Rule, slots: int) -> tuple[Any, Any, Any, Any]:
             for tile in prange(-(-p.size // TILE)):
                 update_spans(spans, p, picked, tile * TILE, min((tile + 1) * TILE, p.size))
 
+    slot_names = ", ".join(arguments(rule)[2 : 2 + slots])
     for function, where in (kernel, "all threads"), (kernel_serial, "the calling thread"):
         function.__doc__ = f"""One step of `{rule.__name__}`, in place, on {where}.
 
         Args:
             p, g: parameter and gradient, 1-D, contiguous, of one dtype, float32 or float64.
-            state: `(slots, n)`, contiguous, of the same dtype: {", ".join(arguments(rule)[2 : 2 + slots]) or "no slots"}.
+            state: `(slots, n)`, contiguous, of the same dtype: {slot_names or "no slots"}.
             scalars: a tuple or 1-D array of floats, as `Optimizer.scalars(t)` gives them: {", ".join(scalar_names)}.
         """
     return spans_serial, spans_parallel, compiled(kernel_serial), compiled(kernel, parallel=True)

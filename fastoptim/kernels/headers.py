@@ -1,9 +1,10 @@
 """Checks dicts of arrays in one compiled call, by reading the headers of the NumPy arrays in memory.
 
-In Python, one look at an array's dtype, shape, strides and address costs about half a microsecond: more than updating it
-when it is small. CPython's `id` is an object's address, and the structs read here are what every compiled extension has
-built in, part of the C ABIs of CPython (`PyTupleObject.ob_item`) and NumPy (`PyArrayObject_fields`, `PyArray_Descr`).
-`Known.accept` says yes only to what it knows to be good; all else is looked at again in Python, where errors are raised.
+In Python, one look at an array's dtype, shape, strides and address costs about half a microsecond: more than updating
+it when it is small. CPython's `id` is an object's address, and the structs read here are what every compiled extension
+has built in, part of the C ABIs of CPython (`PyTupleObject.ob_item`) and NumPy (`PyArrayObject_fields`,
+`PyArray_Descr`). `Known.accept` says yes only to what it knows to be good; all else is looked at again in Python, where
+errors are raised.
 """
 
 from collections.abc import Sequence
@@ -79,7 +80,7 @@ class Known:
         return bool(_accept(id(params), id(grads), self.words))
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba has no types; with the GIL: it reads Python's objects
+@njit(cache=True)  # and not nogil: it reads Python's objects
 def _accept(params: int, grads: int, known: Any) -> bool:
     ndarray, bound, views, places, extents, count, extent_count = known
     for i in range(count):

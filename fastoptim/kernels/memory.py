@@ -8,7 +8,7 @@ from numba import carray, types
 from numba.extending import intrinsic, register_jitable
 
 
-@intrinsic  # type: ignore[untyped-decorator]  # numba has no types
+@intrinsic
 def _pointer(typing_context: Any, address: Any, like: Any) -> Any:
     """The int64 `address` as a pointer to elements of the dtype of the array `like`."""
 

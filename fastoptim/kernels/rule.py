@@ -4,6 +4,7 @@ import inspect
 import zlib
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 from numba.extending import register_jitable
@@ -31,8 +32,17 @@ def rule(function: Rule) -> Rule:
         raise TypeError(
             f"rule {function.__name__}{inspect.signature(function)}: expected (p, g, *state, *scalars), each by name"
         )
+    _declared.add(function)
     jitable: Rule = register_jitable(function)
     return jitable
+
+
+_declared: WeakSet[Rule] = WeakSet()
+
+
+def is_rule(function: object) -> bool:
+    """Whether a function was declared with `rule`: compiled code can only call those."""
+    return function in _declared
 
 
 def arguments(function: Rule) -> tuple[str, ...]:

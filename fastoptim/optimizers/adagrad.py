@@ -1,5 +1,6 @@
 """AdaGrad. Duchi, Hazan & Singer 2011, "Adaptive Subgradient Methods for Online Learning and Stochastic Optimization",
-https://jmlr.org/papers/v12/duchi11a.html, the diagonal form"""
+https://jmlr.org/papers/v12/duchi11a.html, the diagonal form
+"""
 
 from math import sqrt
 

@@ -1,5 +1,6 @@
 """Momentum, the heavy-ball method. Polyak 1964, "Some methods of speeding up the convergence of iteration methods",
-https://doi.org/10.1016/0041-5553(64)90137-5"""
+https://doi.org/10.1016/0041-5553(64)90137-5
+"""
 
 from fastoptim.hyperparameters import fraction, nonnegative
 from fastoptim.kernels.rule import rule

@@ -1,7 +1,8 @@
 """Nesterov's accelerated gradient. Nesterov 1983; in the form of Sutskever, Martens, Dahl & Hinton 2013,
 "On the importance of initialization and momentum in deep learning", https://proceedings.mlr.press/v28/sutskever13.html,
 rewritten for the parameters at which the gradient is taken, as Bengio, Boulanger-Lewandowski & Pascanu 2013 do,
-https://arxiv.org/abs/1212.0901, section 3.5"""
+https://arxiv.org/abs/1212.0901, section 3.5
+"""
 
 from fastoptim.hyperparameters import fraction, nonnegative
 from fastoptim.kernels.rule import rule

@@ -1,5 +1,6 @@
 """RMSprop. Tieleman & Hinton 2012, "Neural Networks for Machine Learning", lecture 6e,
-https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf"""
+https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf
+"""
 
 from math import sqrt
 

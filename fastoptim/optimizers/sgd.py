@@ -1,5 +1,6 @@
 """Stochastic gradient descent. Robbins & Monro 1951, "A Stochastic Approximation Method",
-https://doi.org/10.1214/aoms/1177729586"""
+https://doi.org/10.1214/aoms/1177729586
+"""
 
 from fastoptim.hyperparameters import nonnegative
 from fastoptim.kernels.rule import rule

@@ -1,0 +1,92 @@
+"""Kernels come from numba's cache in a new process, and an edited rule does not."""
+
+import textwrap
+
+import pytest
+
+from support import OPTIMIZERS, python
+
+TRAIN = """
+import sys
+import numpy as np
+import fastoptim
+cls = getattr(fastoptim, sys.argv[1])
+params = {"a": np.ones(70_000, np.float32), "b": np.ones(3)}
+opt = cls()
+opt.update(params, {k: v.copy() for k, v in params.items()})
+binding = opt._binding
+opt.update(params, {k: v.copy() for k, v in params.items()})
+loops = cls.kernels.loops
+cls.kernels.cpu(params["b"], params["b"].copy(), np.zeros((len(cls.slots), 3)), opt.scalars(1))
+from fastoptim.kernels import headers
+kernels = loops._spans_serial, loops._spans_parallel, cls.kernels.cpu, headers._accept
+print(*(sum(k.stats.cache_hits.values()) for k in kernels), *(sum(k.stats.cache_misses.values()) for k in kernels))
+print(opt._binding is binding)
+"""
+
+
+@pytest.mark.parametrize("cls", OPTIMIZERS)
+def test_a_second_process_compiles_nothing(cls):
+    python(TRAIN, cls.__name__, NUMBA_NUM_THREADS="2")
+    hits, fast = python(TRAIN, cls.__name__, NUMBA_NUM_THREADS="2").splitlines()
+    assert hits == "1 1 1 1 0 0 0 0"
+    assert fast == "True"  # addresses of the first process must not have been kept in the second one's code
+
+
+RULES = """
+import numpy as np
+from fastoptim import Optimizer, nonnegative, rule
+FACTOR = {factor}
+def helper(x):
+    return x{helper}
+from numba.extending import register_jitable
+helper = register_jitable(helper)
+@rule
+def mine(p, g, lr, two, factor):
+    return p - lr * g{edit} * helper(two)
+class Mine(Optimizer):
+    rule = mine
+    lr: float = nonnegative(1.0)
+    def scalars(self, t):
+        return self.lr, 2, FACTOR
+"""
+USE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from rules import Mine
+p = np.zeros(5, np.float32)
+Mine().update({"p": p}, {"p": np.ones(5, np.float32)})
+print(p[0], sum(Mine.kernels.loops._spans_serial.stats.cache_hits.values()))
+"""
+
+
+def test_an_edited_rule_is_compiled_again(tmp_path):
+    (tmp_path / "cache").mkdir()
+
+    def run(**edits):
+        text = RULES.format(**{"factor": 1.0, "helper": "", "edit": "", **edits})
+        (tmp_path / "rules.py").write_text(textwrap.dedent(text))
+        # a stale .pyc would be Python's error, not ours: files of equal size written within one second
+        return python(USE, tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "cache"), PYTHONDONTWRITEBYTECODE="1").split()
+
+    assert run() == ["-2.0", "0"]
+    assert run() == ["-2.0", "1"]
+    assert run(edit=" * two") == ["-4.0", "0"]  # the rule
+    assert run(helper=" + x") == ["-4.0", "0"]  # what it calls
+    assert run() == ["-2.0", "1"]  # and back
+
+
+def test_two_rules_of_one_name_do_not_share_an_entry(tmp_path):
+    for sign, folder in ("+", "one"), ("-", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "rules.py").write_text(RULES.format(factor=1.0, helper="", edit=f" {sign} p * two"))
+    first = python(USE, tmp_path / "one", NUMBA_CACHE_DIR=str(tmp_path))
+    second = python(USE, tmp_path / "two", NUMBA_CACHE_DIR=str(tmp_path))
+    assert first.split()[1] == second.split()[1] == "0"
+
+
+def test_importing_compiles_nothing_and_imports_little():
+    code = "import sys, {}; print(*{{name.split('.')[0] for name in sys.modules}} - sys.stdlib_module_names)"
+    ours, numbas = (set(python(code.format(name)).split()) for name in ("fastoptim", "numba, numba.extending"))
+    assert ours - numbas == {"fastoptim"}

@@ -1,0 +1,139 @@
+"""Threads and forks: two optimizers at once on every threading layer, and children of a parent that has trained."""
+
+import os
+
+import numba
+import pytest
+
+from support import python
+
+LAYERS = ["omp", "workqueue", "tbb"]
+SETUP = """
+import os, sys, threading
+import numpy as np
+import numba, fastoptim
+numba.set_num_threads(2)
+
+def train(seed, steps=30, cls=fastoptim.Adam):
+    rng = np.random.default_rng(seed)
+    params = {"W": rng.standard_normal((300, 200), dtype=np.float32), "b": rng.standard_normal(200)}
+    opt = cls()
+    for _ in range(steps):
+        opt.update(params, {k: rng.standard_normal(v.shape).astype(v.dtype) for k, v in params.items()})
+    return b"".join(v.tobytes() for v in params.values())
+"""
+
+
+def available(layer):
+    if layer == "tbb":
+        try:
+            from numba.np.ufunc import tbbpool  # noqa: F401  # imported to see whether the library is there
+        except ImportError:
+            return False
+    return True
+
+
+layers = pytest.mark.parametrize(
+    "layer",
+    [
+        pytest.param(layer, marks=pytest.mark.skipif(not available(layer), reason="numba finds no TBB library here"))
+        for layer in LAYERS
+    ],
+)
+needs_threads = pytest.mark.skipif(os.cpu_count() == 1, reason="numba has one thread here and never enters OpenMP")
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+
+@layers
+@needs_threads
+def test_two_optimizers_in_two_threads(layer):
+    code = """
+expected = [train(seed) for seed in range(4)] if sys.argv[1] == "warm" else None
+results = [None] * 4
+def work(i):
+    results[i] = train(i)
+threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+for t in threads: t.start()
+for t in threads: t.join()
+expected = expected or [train(seed) for seed in range(4)]
+print(results == expected, numba.threading_layer())
+"""
+    for start in "warm", "cold":  # cold: the first launch of all, which chooses the layer, is itself in two threads
+        assert python(SETUP + code, start, NUMBA_THREADING_LAYER=layer).split() == ["True", layer]
+
+
+@needs_threads
+def test_kernels_let_go_of_the_gil():
+    code = """
+params = {"W": np.ones(30_000_000, np.float32)}
+grads = {"W": np.ones(30_000_000, np.float32)}
+opt = fastoptim.Adam()
+opt.update(params, grads)
+ticks, stop = [0], threading.Event()
+def tick():
+    while not stop.is_set():
+        ticks[0] += 1
+        stop.wait(0.0005)
+thread = threading.Thread(target=tick)
+thread.start()
+sys.setswitchinterval(60)  # nobody is asked to hand over the GIL: the ticks there are, the kernels let through
+for _ in range(20): opt.update(params, grads)
+seen = ticks[0]
+stop.set()
+thread.join()
+print(seen)
+"""
+    assert int(python(SETUP + code)) >= 20
+
+
+@needs_fork
+@layers
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_trains_after_its_parent_has(layer):
+    code = """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of any fork with threads
+expected = train(0)
+children = []
+for i in range(2):
+    pid = os.fork()
+    if pid == 0:
+        results = []
+        thread = threading.Thread(target=lambda: results.append(train(0)))
+        thread.start(); thread.join()
+        os._exit(0 if train(0) == expected == results[0] else 1)
+    children.append(pid)
+print([os.waitpid(pid, 0)[1] for pid in children], train(0) == expected, numba.threading_layer())
+"""
+    assert python(SETUP + code, NUMBA_THREADING_LAYER=layer) == f"[0, 0] True {layer}\n"
+
+
+@needs_fork
+def test_a_child_of_a_child_and_a_pool():
+    code = """
+import multiprocessing, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+expected = train(7)
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    print(all(result == expected for result in pool.map(train, [7, 7, 7])))
+"""
+    assert python(SETUP + code) == "True\n"
+
+
+def test_threads_that_numba_was_given_are_used():
+    assert numba.get_num_threads() >= 1
+    code = """
+from fastoptim.kernels import cpu
+calls = []
+loops = fastoptim.Adam.kernels.loops
+parallel = loops._spans_parallel
+class Spy:
+    def compile(self, s): parallel.compile(s)
+    def __call__(self, spans, scalars, workers): calls.append(workers); parallel(spans, scalars, workers)
+loops._spans_parallel = Spy()
+train(0, 1)
+numba.set_num_threads(1)
+train(0, 1)
+print(calls)
+"""
+    assert python(SETUP + code, NUMBA_NUM_THREADS="2") == "[2]\n"

@@ -1,0 +1,130 @@
+"""The same bits for any number of threads, dict or flat, any order of names, and from the public kernels."""
+
+import numba
+import numpy as np
+import pytest
+
+import fastoptim
+from fastoptim.kernels import cpu
+from support import DTYPES, LAYOUTS, OPTIMIZERS, assert_same_bits, random
+
+SHAPES = {"a": (300, 211), "b": (7,), "c": (), "d": (0, 3), "e": (50_003,), "f": (64, 64)}
+MANY = numba.config.NUMBA_NUM_THREADS
+
+
+def arrays(seed, dtype):
+    rng = np.random.default_rng(seed)
+    return {name: random(rng, shape, dtype) for name, shape in SHAPES.items()}
+
+
+def flattened(values):
+    return np.concatenate([np.ravel(v) for v in values])
+
+
+def train(cls, dtype, prepare=lambda params: params, gradients=lambda grads: grads, steps=4):
+    """Parameters and state after some steps, as C-ordered arrays by name."""
+    params = prepare(arrays(0, dtype))
+    opt = cls(lr=0.05)
+    for step in range(steps):
+        opt.update(params, gradients(arrays(step + 1, dtype)))
+    result = {name: params[name] for name in SHAPES}
+    for slot in cls.slots:
+        result |= {f"{slot} {name}": opt.state[slot][name] for name in SHAPES}
+    return result
+
+
+@pytest.fixture(scope="module", params=[(cls, dtype) for cls in OPTIMIZERS for dtype in DTYPES], ids=str)
+def trained(request):
+    cls, dtype = request.param
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    expected = train(cls, dtype)
+    numba.set_num_threads(before)
+    return cls, dtype, expected
+
+
+def assert_alike(actual, expected):
+    assert actual.keys() == expected.keys()
+    for name in expected:
+        assert_same_bits(actual[name], expected[name], name)
+
+
+@pytest.mark.parametrize("threads", sorted({1, 2, 3, MANY} & set(range(1, MANY + 1))))
+def test_any_number_of_threads(trained, threads):
+    cls, dtype, expected = trained
+    before = numba.get_num_threads()
+    numba.set_num_threads(threads)
+    try:
+        assert_alike(train(cls, dtype), expected)
+    finally:
+        numba.set_num_threads(before)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 7, 64])
+def test_any_division_of_the_work(trained, workers, monkeypatch):
+    """More shares than this machine has threads: the kernel takes any number."""
+    cls, dtype, expected = trained
+    monkeypatch.setattr(cpu, "_serial", lambda size: False)
+    monkeypatch.setattr(numba, "get_num_threads", lambda: workers)
+    assert_alike(train(cls, dtype), expected)
+
+
+def test_any_order_of_names(trained):
+    cls, dtype, expected = trained
+    assert_alike(train(cls, dtype, lambda p: dict(reversed(p.items()))), expected)
+    assert_alike(train(cls, dtype, gradients=lambda g: dict(sorted(g.items(), reverse=True))), expected)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_any_layout(trained, layout):
+    cls, dtype, expected = trained
+    assert_alike(train(cls, dtype, lambda p: {k: LAYOUTS[layout](v) for k, v in p.items()}), expected)
+    assert_alike(train(cls, dtype, gradients=lambda g: {k: LAYOUTS[layout](v) for k, v in g.items()}), expected)
+
+
+def test_flat(trained):
+    cls, dtype, expected = trained
+    assert_alike(train(cls, dtype, fastoptim.flatten), expected)
+    layout = fastoptim.flatten(arrays(0, dtype))
+
+    def same_layout(grads):
+        flat = layout.zeros_like()
+        for name, g in grads.items():
+            flat[name][...] = g
+        return flat
+
+    def copy_of_layout(params):
+        layout.buffer[...] = flattened(params.values())
+        return layout.copy()
+
+    assert_alike(train(cls, dtype, copy_of_layout, same_layout), expected)
+
+
+@pytest.mark.parametrize("which", ["cpu", "cpu_serial"])
+def test_public_kernels(trained, which):
+    cls, dtype, expected = trained
+    kernel, opt = getattr(cls.kernels, which), cls(lr=0.05)
+    p = flattened(arrays(0, dtype).values())
+    state = np.zeros((len(cls.slots), p.size), dtype)
+    for step in range(4):
+        scalars = opt.scalars(step + 1)
+        kernel(p, flattened(arrays(step + 1, dtype).values()), state, scalars if step % 2 else np.array(scalars))
+    assert_same_bits(p, flattened(expected[name] for name in SHAPES))
+    for slot, numbers in zip(cls.slots, state, strict=True):
+        assert_same_bits(numbers, flattened(expected[f"{slot} {name}"] for name in SHAPES))
+
+
+def test_the_rule_itself_in_numpy(trained):
+    """IEEE arithmetic, nothing contracted: NumPy, an operation at a time, gets the same bits from the same rule."""
+    cls, dtype, expected = trained
+    opt = cls(lr=0.05)
+    p, state = arrays(0, dtype)["a"], [np.zeros(SHAPES["a"], dtype) for _ in cls.slots]
+    namespace = {**cls.rule.__globals__, "sqrt": np.sqrt}
+    rule = type(cls.rule)(cls.rule.__code__, namespace)
+    for step in range(4):
+        scalars = [dtype(x) for x in opt.scalars(step + 1)]
+        out = rule(p, arrays(step + 1, dtype)["a"], *state, *scalars)
+        p, *state = out if cls.slots else [out]
+    assert_same_bits(p, expected["a"])
+    for slot, numbers in zip(cls.slots, state, strict=True):
+        assert_same_bits(numbers, expected[f"{slot} a"])
