@@ -88,9 +88,8 @@ class State:
         for name, (dtype, shape, offset) in layout.places.items():
             place = self.places[name]
             run = first.setdefault(dtype, Place(dtype, (layout.sizes[dtype],), (0,), place.block, place.offset))
-            if (place.block, place.offset) != (run.block, run.offset + offset) or list(place.axes) != [
-                *range(len(shape))
-            ]:
+            in_order = place.axes == tuple(range(len(shape)))
+            if not in_order or (place.block, place.offset) != (run.block, run.offset + offset):
                 return None
         return list(first.values())
 

@@ -90,3 +90,17 @@ def test_importing_compiles_nothing_and_imports_little():
     code = "import sys, {}; print(*{{name.split('.')[0] for name in sys.modules}} - sys.stdlib_module_names)"
     ours, numbas = (set(python(code.format(name)).split()) for name in ("fastoptim", "numba, numba.extending"))
     assert ours - numbas == {"fastoptim"}
+
+
+def test_where_nothing_can_be_written_kernels_are_compiled_without_a_cache(tmp_path):
+    code = """
+import sys
+import numba.core.caching
+numba.core.caching.CacheImpl._locator_classes = []  # as if no folder could be written
+import numpy as np
+import fastoptim
+p = np.ones(3, np.float32)
+fastoptim.SGD(lr=1).update({"p": p}, {"p": p.copy()})
+print(p, fastoptim.SGD.kernels.cpu.stats.cache_path)
+"""
+    assert python(code) == "[0. 0. 0.] None\n"

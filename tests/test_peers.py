@@ -1,5 +1,7 @@
 """The README's table of equivalents, against the libraries themselves: skipped where a peer is not installed."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -34,7 +36,7 @@ TORCH = {
 def test_torch(case, dtype):
     torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
     ours, name, arguments = TORCH[case]
-    opt = type(ours)(**{k: getattr(ours, k) for k in ours._hyperparameters})
+    opt = copy.deepcopy(ours)
     params, steps = problem(dtype)
     tensors = {k: torch.tensor(p, requires_grad=True) for k, p in params.items()}
     peer = getattr(torch.optim, name)(tensors.values(), **arguments)
@@ -67,7 +69,7 @@ def test_optax(case):
     optax = pytest.importorskip("optax", reason="compares with Optax, which is not installed")
     jax = pytest.importorskip("jax", reason="compares with Optax, which needs JAX")
     ours, name, arguments = OPTAX[case]
-    opt = type(ours)(**{k: getattr(ours, k) for k in ours._hyperparameters})
+    opt = copy.deepcopy(ours)
     params, steps = problem(np.float32)
     theirs = {k: jax.numpy.asarray(p) for k, p in params.items()}
     peer = getattr(optax, name)(**arguments)
@@ -78,6 +80,38 @@ def test_optax(case):
         opt.update(params, grads)
     for k, p in params.items():
         assert_close(p, np.asarray(theirs[k]), k)
+
+
+KERAS = {
+    "SGD": (SGD(), "SGD", {}),
+    "Momentum": (Momentum(0.1, 0.8), "SGD", {"learning_rate": 0.1, "momentum": 0.8}),
+    "Nesterov": (Nesterov(0.1, 0.8), "SGD", {"learning_rate": 0.1, "momentum": 0.8, "nesterov": True}),
+    "AdaGrad": (AdaGrad(0.1, 0), "Adagrad", {"learning_rate": 0.1, "initial_accumulator_value": 0.0, "epsilon": 0.0}),
+    "RMSprop": (RMSprop(0.1, 0.9, 0), "RMSprop", {"learning_rate": 0.1, "epsilon": 0.0}),
+    "Adam": (Adam(), "Adam", {}),
+    "Adam, other": (
+        Adam(0.1, 0.8, 0.9, 0.01),
+        "Adam",
+        {"learning_rate": 0.1, "beta_1": 0.8, "beta_2": 0.9, "epsilon": 0.01},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", KERAS)
+def test_keras(case, monkeypatch):
+    pytest.importorskip("jax", reason="compares with Keras on JAX, which is not installed")
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    keras = pytest.importorskip("keras", reason="compares with Keras, which is not installed")
+    ours, name, arguments = KERAS[case]
+    opt = copy.deepcopy(ours)
+    params, steps = problem(np.float32)
+    variables = {k: keras.Variable(p) for k, p in params.items()}
+    peer = getattr(keras.optimizers, name)(**arguments)
+    for grads in steps:
+        peer.apply(list(grads.values()), list(variables.values()))
+        opt.update(params, grads)
+    for k, p in params.items():
+        assert_close(p, np.asarray(variables[k]), k)
 
 
 @pytest.mark.parametrize("peer", ["torch", "jax"])

@@ -16,7 +16,7 @@ numba.set_num_threads(2)
 
 def train(seed, steps=30, cls=fastoptim.Adam):
     rng = np.random.default_rng(seed)
-    params = {"W": rng.standard_normal((300, 200), dtype=np.float32), "b": rng.standard_normal(200)}
+    params = {"W": rng.standard_normal((300, 300), dtype=np.float32), "b": rng.standard_normal(200)}
     opt = cls()
     for _ in range(steps):
         opt.update(params, {k: rng.standard_normal(v.shape).astype(v.dtype) for k, v in params.items()})

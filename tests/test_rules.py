@@ -39,7 +39,7 @@ def lion_in_numpy(p, g, m, opt):
 @pytest.mark.parametrize("layout", [*LAYOUTS, "flat"])
 def test_a_users_rule(dtype, layout):
     rng = np.random.default_rng(1)
-    start = {"W": random(rng, (90, 170), dtype), "b": random(rng, (170,), dtype), "s": random(rng, (), dtype)}
+    start = {"W": random(rng, (390, 170), dtype), "b": random(rng, (170,), dtype), "s": random(rng, (), dtype)}
     params = fastoptim.flatten(start) if layout == "flat" else {k: LAYOUTS[layout](v) for k, v in start.items()}
     opt = Lion(0.01, weight_decay=0.1)
     expected = {k: (v.astype(float), np.zeros(v.shape)) for k, v in start.items()}
@@ -64,7 +64,7 @@ def test_a_rule_stays_a_function_for_python_and_numba():
 @pytest.mark.parametrize("cls", [*OPTIMIZERS, Lion])
 @pytest.mark.parametrize("which", ["cpu", "cpu_serial"])
 def test_kernels_from_the_users_own_compiled_code(cls, which):
-    kernel, opt, n = getattr(cls.kernels, which), cls(lr=0.1), 40_000
+    kernel, opt, n = getattr(cls.kernels, which), cls(lr=0.1), 80_000
     rng = np.random.default_rng(0)
 
     @njit

@@ -49,6 +49,10 @@ def assert_alike(actual, expected):
         assert_same_bits(actual[name], expected[name], name)
 
 
+def test_the_arrays_here_are_enough_for_all_threads():
+    assert sum(np.prod(shape, dtype=int) for shape in SHAPES.values()) > cpu.SERIAL_LIMIT
+
+
 @pytest.mark.parametrize("threads", sorted({1, 2, 3, MANY} & set(range(1, MANY + 1))))
 def test_any_number_of_threads(trained, threads):
     cls, dtype, expected = trained
@@ -64,8 +68,7 @@ def test_any_number_of_threads(trained, threads):
 def test_any_division_of_the_work(trained, workers, monkeypatch):
     """More shares than this machine has threads: the kernel takes any number."""
     cls, dtype, expected = trained
-    monkeypatch.setattr(cpu, "_serial", lambda size: False)
-    monkeypatch.setattr(numba, "get_num_threads", lambda: workers)
+    monkeypatch.setattr(cpu, "_workers", lambda size: workers)
     assert_alike(train(cls, dtype), expected)
 
 

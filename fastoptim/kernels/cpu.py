@@ -13,10 +13,11 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import njit, prange, types
+from numba import prange, types
 from numba.extending import overload, register_jitable
 
 from fastoptim.kernels import memory, unroll
+from fastoptim.kernels.jit import compiled
 from fastoptim.kernels.memory import array_at, rows_at
 from fastoptim.kernels.rule import Rule, arguments, fingerprint
 from fastoptim.kernels.unroll import cast, load, store
@@ -28,9 +29,10 @@ Array = np.ndarray[Any, Any]
 PARAM, GRAD, STATE, SLOT_BYTES, END = range(5)
 COLUMNS = 5
 
-# Below this many elements a second thread costs more than it brings: entering a parallel region takes 2 to 5 us, in
-# which one thread updates about 5,000 elements.
-SERIAL_LIMIT = 12_288
+# Up to this many elements one thread works alone. Others would pay from about 12,000, but only in a loop of nothing but
+# updates: after a matrix product the threads of BLAS spin on, and one that waits for a core costs a parallel region
+# milliseconds, while one thread needs about 40 us for these.
+SERIAL_LIMIT = 65_536
 LINE = 16  # elements of float32 in a cache line: shares are whole lines, so that no two threads write to one
 TILE = 16_384  # elements of a tile of the public kernel
 
@@ -116,19 +118,24 @@ class CpuKernels:
         Raises:
             numba.core.errors.TypingError: if the rule cannot be compiled or does not keep the dtype.
         """
-        spans, scalars = numba.typeof(np.empty((0, COLUMNS), np.int64)), numba.typeof(np.empty(0, dtype))
-        if _serial(size):
-            self._spans_serial.compile((spans, scalars))
+        if _workers(size) == 1:
+            self._spans_serial.compile(_signature(dtype))
         else:
-            self._spans_parallel.compile((spans, scalars, numba.intp))
+            self._spans_parallel.compile((*_signature(dtype), numba.intp))
+
+    def compile_all(self, dtype: np.dtype[Any]) -> None:
+        """The same for any number of elements and threads."""
+        self._spans_serial.compile(_signature(dtype))
+        self._spans_parallel.compile((*_signature(dtype), numba.intp))
 
     def run(self, spans: Array, scalars: Array, size: int) -> None:
         """Update the `size` elements of `spans` (int64, `(rows, COLUMNS)`), of the dtype of `scalars`, in place."""
-        if _serial(size):
+        workers = _workers(size)
+        if workers == 1:
             self._spans_serial(spans, scalars)
         else:
             with _launch():
-                self._spans_parallel(spans, scalars, numba.get_num_threads())
+                self._spans_parallel(spans, scalars, workers)
 
 
 def _build(rule: Rule, slots: int) -> tuple[Any, Any, Any, Any]:
@@ -199,10 +206,10 @@ def _build(rule: Rule, slots: int) -> tuple[Any, Any, Any, Any]:
     return spans_serial, spans_parallel, compiled(kernel_serial), compiled(kernel, parallel=True)
 
 
-def compiled(function: Any = None, **options: Any) -> Any:
-    """`numba.njit` as all kernels use it: IEEE arithmetic with no branch at a division, without the GIL, cached."""
-    return njit(function, nogil=True, error_model="numpy", cache=True, **options)
+def _signature(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    return numba.typeof(np.empty((0, COLUMNS), np.int64)), numba.typeof(np.empty(0, dtype))
 
 
-def _serial(size: int) -> bool:
-    return size <= SERIAL_LIMIT or _forked or numba.get_num_threads() == 1
+def _workers(size: int) -> int:
+    """How many threads update `size` elements."""
+    return 1 if size <= SERIAL_LIMIT or _forked else int(numba.get_num_threads())

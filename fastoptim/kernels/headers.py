@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numba.extending import register_jitable
 from numpy.lib.array_utils import byte_bounds
 
+from fastoptim.kernels.jit import compiled
 from fastoptim.kernels.memory import array_at
 
 Array = np.ndarray[Any, Any]
@@ -80,7 +80,7 @@ class Known:
         return bool(_accept(id(params), id(grads), self.words))
 
 
-@njit(cache=True)  # and not nogil: it reads Python's objects
+@compiled(nogil=False)  # it reads Python's objects
 def _accept(params: int, grads: int, known: Any) -> bool:
     ndarray, bound, views, places, extents, count, extent_count = known
     for i in range(count):
