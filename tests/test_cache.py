@@ -1,8 +1,7 @@
 """Kernels come from numba's cache in a new process, and an edited rule does not."""
 
 import textwrap
-
-import pytest
+from concurrent.futures import ThreadPoolExecutor
 
 from support import OPTIMIZERS, python
 
@@ -10,27 +9,29 @@ TRAIN = """
 import sys
 import numpy as np
 import fastoptim
-cls = getattr(fastoptim, sys.argv[1])
-params = {"a": np.ones(70_000, np.float32), "b": np.ones(3)}
-opt = cls()
-opt.update(params, {k: v.copy() for k, v in params.items()})
-binding = opt._binding
-opt.update(params, {k: v.copy() for k, v in params.items()})
-loops = cls.kernels.loops
-cls.kernels.cpu(params["b"], params["b"].copy(), np.zeros((len(cls.slots), 3)), opt.scalars(1))
 from fastoptim.kernels import headers
-kernels = loops._spans_serial, loops._spans_parallel, cls.kernels.cpu, headers._accept
-print(*(sum(k.stats.cache_hits.values()) for k in kernels), *(sum(k.stats.cache_misses.values()) for k in kernels))
-print(opt._binding is binding)
+for name in sys.argv[1:]:
+    cls = getattr(fastoptim, name)
+    params = {"a": np.ones(70_000, np.float32), "b": np.ones(3)}
+    opt = cls()
+    opt.update(params, {k: v.copy() for k, v in params.items()})
+    binding = opt._binding
+    opt.update(params, {k: v.copy() for k, v in params.items()})
+    loops = cls.kernels.loops
+    cls.kernels.cpu(params["b"], params["b"].copy(), np.zeros((len(cls.slots), 3)), opt.scalars(1))
+    kernels = loops._spans_serial, loops._spans_parallel, cls.kernels.cpu, headers._accept
+    print(*(sum(k.stats.cache_hits.values()) for k in kernels), *(sum(k.stats.cache_misses.values()) for k in kernels))
+    print(opt._binding is binding)
 """
 
 
-@pytest.mark.parametrize("cls", OPTIMIZERS)
-def test_a_second_process_compiles_nothing(cls):
-    python(TRAIN, cls.__name__, NUMBA_NUM_THREADS="2")
-    hits, fast = python(TRAIN, cls.__name__, NUMBA_NUM_THREADS="2").splitlines()
-    assert hits == "1 1 1 1 0 0 0 0"
-    assert fast == "True"  # addresses of the first process must not have been kept in the second one's code
+def test_a_second_process_compiles_nothing():
+    names = [cls.__name__ for cls in OPTIMIZERS]
+    python(TRAIN, *names, NUMBA_NUM_THREADS="2")
+    lines = python(TRAIN, *names, NUMBA_NUM_THREADS="2").splitlines()
+    assert lines[::2] == ["1 1 1 1 0 0 0 0"] * len(names)
+    # addresses of the first process must not have been kept in the second one's code
+    assert lines[1::2] == ["True"] * len(names)
 
 
 RULES = """
@@ -104,3 +105,28 @@ fastoptim.SGD(lr=1).update({"p": p}, {"p": p.copy()})
 print(p, fastoptim.SGD.kernels.cpu.stats.cache_path)
 """
     assert python(code) == "[0. 0. 0.] None\n"
+
+
+TRAIN_EACH = """
+import hashlib, sys
+import numpy as np
+import fastoptim
+for name in sys.argv[1:]:
+    for dtype in np.float32, np.float64:
+        for size in 1000, 70_000:
+            p = np.linspace(-1, 1, size, dtype=dtype)
+            opt = getattr(fastoptim, name)()
+            for _ in range(3):
+                opt.update({"p": p}, {"p": p * p})
+            print(name, dtype.__name__, size, hashlib.sha256(p.tobytes()).hexdigest())
+"""
+
+
+def test_kernels_that_different_processes_compiled_do_not_mix_up(tmp_path):
+    """Each process compiles one optimizer, all at the same time; then one process loads them all."""
+    names = [cls.__name__ for cls in OPTIMIZERS]
+    environment = {"NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_NUM_THREADS": "2"}
+    with ThreadPoolExecutor(2) as pool:
+        alone = list(pool.map(lambda name: python(TRAIN_EACH, name, **environment), names))
+    assert python(TRAIN_EACH, *names, **environment) == "".join(alone)
+    assert len({line.split()[-1] for text in alone for line in text.splitlines()}) == 4 * len(names)

@@ -9,15 +9,16 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from types import FunctionType
 from typing import Any
 
 import numba
 import numpy as np
 from numba import prange, types
-from numba.extending import overload, register_jitable
+from numba.extending import overload
 
 from fastoptim.kernels import memory, unroll
-from fastoptim.kernels.jit import compiled
+from fastoptim.kernels.jit import compiled, jitable, name_apart
 from fastoptim.kernels.memory import array_at, rows_at
 from fastoptim.kernels.rule import Rule, arguments, fingerprint
 from fastoptim.kernels.unroll import cast, load, store
@@ -139,20 +140,21 @@ class CpuKernels:
 
 
 def _build(rule: Rule, slots: int) -> tuple[Any, Any, Any, Any]:
-    scalar_names = arguments(rule)[2 + slots :]
+    slot_names, scalar_names = arguments(rule)[2 : 2 + slots], arguments(rule)[2 + slots :]
     numbers, rows_from = cast(len(scalar_names)), rows_at(slots)
     load_state, store_all = load(slots), store(1 + slots)
-    stamp = fingerprint(rule, memory, unroll)
+    identity = rule.__name__, slots, f"{fingerprint(rule, memory, unroll):x}"
+    # A copy of its own name: there may be other rules of this name, or this one as it was before an edit.
+    rule = jitable(*identity)(FunctionType(rule.__code__, rule.__globals__, rule.__name__, None, rule.__closure__))
 
     # A function of its own, over arrays: written inline in a parallel loop it does not vectorise.
-    @register_jitable
+    @jitable(*identity)
     def update_elements(p: Any, g: Any, state: Any, scalars: Any) -> None:
-        _ = stamp
         for i in range(p.size):
             updated = rule(p[i], g[i], *load_state(state, i), *scalars)
             store_all((p, *state), i, _typed(updated, p[i], state))
 
-    @register_jitable
+    @jitable(*identity)
     def update_spans(spans: Any, like: Any, scalars: Any, start: Any, stop: Any) -> None:
         """Update the elements `start` to `stop`, counted through all spans."""
         row = 0
@@ -171,11 +173,9 @@ def _build(rule: Rule, slots: int) -> tuple[Any, Any, Any, Any]:
             row += 1
 
     # Four functions, because numba's cache tells functions apart, not the options they are compiled with.
-    @compiled
     def spans_serial(spans: Any, scalars: Any) -> None:
         update_spans(spans, scalars, numbers(scalars, scalars), 0, spans[-1, END])
 
-    @compiled(parallel=True)
     def spans_parallel(spans: Any, scalars: Any, workers: Any) -> None:
         picked, total = numbers(scalars, scalars), spans[-1, END]
         share = (total // workers // LINE + 1) * LINE
@@ -194,16 +194,22 @@ def _build(rule: Rule, slots: int) -> tuple[Any, Any, Any, Any]:
             for tile in prange(-(-p.size // TILE)):
                 update_spans(spans, p, picked, tile * TILE, min((tile + 1) * TILE, p.size))
 
-    slot_names = ", ".join(arguments(rule)[2 : 2 + slots])
     for function, where in (kernel, "all threads"), (kernel_serial, "the calling thread"):
-        function.__doc__ = f"""One step of `{rule.__name__}`, in place, on {where}.
+        function.__doc__ = f"""One step of `{identity[0]}`, in place, on {where}.
 
         Args:
             p, g: parameter and gradient, 1-D, contiguous, of one dtype, float32 or float64.
-            state: `(slots, n)`, contiguous, of the same dtype: {slot_names or "no slots"}.
+            state: `(slots, n)`, contiguous, of the same dtype: {", ".join(slot_names) or "no slots"}.
             scalars: a tuple or 1-D array of floats, as `Optimizer.scalars(t)` gives them: {", ".join(scalar_names)}.
         """
-    return spans_serial, spans_parallel, compiled(kernel_serial), compiled(kernel, parallel=True)
+    for each in spans_serial, spans_parallel, kernel_serial, kernel:
+        name_apart(each, *identity)
+    return (
+        compiled(spans_serial),
+        compiled(spans_parallel, parallel=True),
+        compiled(kernel_serial),
+        compiled(kernel, parallel=True),
+    )
 
 
 def _signature(dtype: np.dtype[Any]) -> tuple[Any, Any]:

@@ -7,6 +7,8 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic, register_jitable
 
+from fastoptim.kernels.jit import jitable
+
 
 @intrinsic
 def _pointer(typing_context: Any, address: Any, like: Any) -> Any:
@@ -27,10 +29,10 @@ def array_at(address: Any, like: Any, size: Any) -> Any:
 def rows_at(count: int) -> Callable[..., Any]:
     """`(address, stride, like, size) -> ` a tuple of `count` arrays as of `array_at`, `stride` bytes apart."""
     if count == 0:
-        return register_jitable(lambda address, stride, like, size: ())
+        return jitable(count)(lambda address, stride, like, size: ())
     before, last = rows_at(count - 1), count - 1
 
-    @register_jitable
+    @jitable(count)
     def every(address: Any, stride: Any, like: Any, size: Any) -> Any:
         return before(address, stride, like, size) + (array_at(address + last * stride, like, size),)
 
