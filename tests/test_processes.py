@@ -1,10 +1,14 @@
 """Threads and forks: two optimizers at once on every threading layer, and children of a parent that has trained."""
 
 import os
+import time
 
 import numba
+import numpy as np
 import pytest
 
+import fastoptim
+from fastoptim.kernels import cpu
 from support import python
 
 LAYERS = ["omp", "workqueue", "tbb"]
@@ -137,3 +141,32 @@ train(0, 1)
 print(calls)
 """
     assert python(SETUP + code, NUMBA_NUM_THREADS="2") == "[2]\n"
+
+
+def test_after_a_long_wait_for_a_core_one_thread_goes_on_alone(monkeypatch):
+    monkeypatch.setattr(cpu, "_alone", 0)
+    monkeypatch.setattr(cpu, "_patience", cpu.PATIENCE[0])
+    monkeypatch.setattr(numba, "get_num_threads", lambda: 2)
+    size = cpu.SERIAL_LIMIT + 1
+    assert cpu._workers(size) == 2
+    for wait in (cpu.PATIENCE[0], 2 * cpu.PATIENCE[0]):
+        cpu._learn(2 * cpu.WAIT)
+        assert [cpu._workers(size) for _ in range(wait)] == [1] * wait
+        assert cpu._workers(size) == 2
+        assert cpu._workers(cpu.CONTENDED_LIMIT + 1) == 2
+    cpu._learn(0.0)
+    assert cpu._workers(size) == 2
+    assert cpu._patience == cpu.PATIENCE[0]
+
+
+def test_a_region_that_waits_is_noticed(monkeypatch):
+    monkeypatch.setattr(cpu, "_alone", 0)
+    monkeypatch.setattr(numba, "get_num_threads", lambda: 2)
+    loops = fastoptim.SGD.kernels.loops
+    p = {"p": np.zeros(cpu.SERIAL_LIMIT + 1, np.float32)}
+    opt = fastoptim.SGD()
+    opt.update(p, p)
+    parallel = loops._spans_parallel
+    monkeypatch.setattr(loops, "_spans_parallel", lambda *args: (time.sleep(3 * cpu.WAIT), parallel(*args)))
+    opt.update(p, p)
+    assert cpu._alone > 0

@@ -11,6 +11,7 @@ from numba.core.dispatcher import Dispatcher
 from fastoptim import Optimizer
 from fastoptim.cli.info import cache_folder
 from fastoptim.kernels import headers
+from fastoptim.kernels.cpu import SERIAL_LIMIT
 
 
 def run(optimizers: Sequence[type[Optimizer]], dtypes: Sequence[str]) -> int:
@@ -38,7 +39,7 @@ def run(optimizers: Sequence[type[Optimizer]], dtypes: Sequence[str]) -> int:
 
 def kernels(cls: type[Optimizer], dtype: np.dtype[Any]) -> None:
     """Compile an optimizer's own loops, and the public kernels for scalars as `Optimizer.scalars` gives them."""
-    cls.kernels.loops.compile_all(dtype)
+    cls.kernels.loops.compile(dtype, SERIAL_LIMIT + 1)
     scalars = cls().scalars(1)
     for kernel in cls.kernels.cpu, cls.kernels.cpu_serial:
         kernel(np.zeros(1, dtype), np.zeros(1, dtype), np.zeros((len(cls.slots), 1), dtype), scalars)

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from time import perf_counter
 from types import FunctionType
 from typing import Any
 
@@ -30,15 +31,19 @@ Array = np.ndarray[Any, Any]
 PARAM, GRAD, STATE, SLOT_BYTES, END = range(5)
 COLUMNS = 5
 
-# Up to this many elements one thread works alone. Others would pay from about 12,000, but only in a loop of nothing but
-# updates: after a matrix product the threads of BLAS spin on, and one that waits for a core costs a parallel region
-# milliseconds, while one thread needs about 40 us for these.
-SERIAL_LIMIT = 65_536
+# Up to this many elements one thread works alone: it updates 5,000 in the 2 to 5 us that entering a parallel region takes.
+SERIAL_LIMIT = 16_384
+# After a matrix product the threads of BLAS spin on, and a parallel region that waits for one of their cores takes some
+# milliseconds. Up to so many elements nothing else takes so long; then one thread makes the next updates, which cannot
+# change a bit, and after each further such wait twice as many.
+CONTENDED_LIMIT, WAIT = 262_144, 0.001  # elements, seconds
+PATIENCE = 64, 4096  # updates, at first and at most
 LINE = 16  # elements of float32 in a cache line: shares are whole lines, so that no two threads write to one
 TILE = 16_384  # elements of a tile of the public kernel
 
 _forked = False
 _launch_lock = threading.Lock()
+_alone, _patience = 0, PATIENCE[0]  # updates that one thread makes yet, and those after the next wait
 
 
 def _after_fork_in_child() -> None:
@@ -119,15 +124,9 @@ class CpuKernels:
         Raises:
             numba.core.errors.TypingError: if the rule cannot be compiled or does not keep the dtype.
         """
-        if _workers(size) == 1:
-            self._spans_serial.compile(_signature(dtype))
-        else:
-            self._spans_parallel.compile((*_signature(dtype), numba.intp))
-
-    def compile_all(self, dtype: np.dtype[Any]) -> None:
-        """The same for any number of elements and threads."""
         self._spans_serial.compile(_signature(dtype))
-        self._spans_parallel.compile((*_signature(dtype), numba.intp))
+        if size > SERIAL_LIMIT:
+            self._spans_parallel.compile((*_signature(dtype), numba.intp))
 
     def run(self, spans: Array, scalars: Array, size: int) -> None:
         """Update the `size` elements of `spans` (int64, `(rows, COLUMNS)`), of the dtype of `scalars`, in place."""
@@ -135,8 +134,11 @@ class CpuKernels:
         if workers == 1:
             self._spans_serial(spans, scalars)
         else:
+            start = perf_counter()
             with _launch():
                 self._spans_parallel(spans, scalars, workers)
+            if size <= CONTENDED_LIMIT:
+                _learn(perf_counter() - start)
 
 
 def _build(rule: Rule, slots: int) -> tuple[Any, Any, Any, Any]:
@@ -218,4 +220,19 @@ def _signature(dtype: np.dtype[Any]) -> tuple[Any, Any]:
 
 def _workers(size: int) -> int:
     """How many threads update `size` elements."""
-    return 1 if size <= SERIAL_LIMIT or _forked else int(numba.get_num_threads())
+    global _alone
+    if size <= SERIAL_LIMIT or _forked:
+        return 1
+    if _alone and size <= CONTENDED_LIMIT:
+        _alone -= 1
+        return 1
+    return int(numba.get_num_threads())
+
+
+def _learn(seconds: float) -> None:
+    """Take into account how long a parallel region took in which there was little to do."""
+    global _alone, _patience
+    if seconds > WAIT:
+        _alone, _patience = _patience, min(2 * _patience, PATIENCE[1])
+    else:
+        _patience = PATIENCE[0]

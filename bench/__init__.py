@@ -1,0 +1,10 @@
+"""Benchmarks against NumPy, PyTorch, Optax and the machine's own limit.
+
+    python -m pytest bench --benchmark-json run.json             # all of it; -k "adam and rl_mlp" selects
+    python -m pytest bench --quick --benchmark-json run.json     # one short round of each: does everything run?
+    python -m bench.report run.json --output chart.png
+    python -m bench.report new.json --against old.json
+
+Seconds belong to one machine at one moment. What can be compared between runs is the **ratio to the ceiling**: a loop
+that reads and writes the same number of arrays and computes next to nothing, measured in turn with every contender.
+"""

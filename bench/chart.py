@@ -1,0 +1,77 @@
+"""One optimizer's saved results as a chart: a panel for each workload, a bar for each contender."""
+
+from itertools import groupby
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator, PercentFormatter
+
+from bench.contenders import TABLE
+from bench.runs import Case, Run, RunError
+from bench.tables import OURS, seconds
+from bench.workloads import WORKLOADS
+
+OUR_COLOR, COLOR, LINE, INK, PALE = "#d9480f", "#a8b3bf", "#334e68", "#243b53", "#627d98"
+COLUMNS = 2
+BAR, PANEL, HEAD = 0.215, 0.55, 0.75  # heights in inches
+WIDTH, DPI = 8.6, 200
+
+
+def draw(run: Run, optimizer: str, output: Path) -> None:
+    """Write the chart, in the format that the file's name ends in.
+
+    Raises:
+        RunError: the run has no step of this optimizer, or the file cannot be written.
+    """
+    works = [list(cases) for (_, name), cases in groupby(run.steps, key=lambda case: case.key[:2]) if name == optimizer]
+    if not works:
+        names = ", ".join(dict.fromkeys(case.key[1] for case in run.steps))
+        raise RunError(f"nothing to draw: the run has no steps of {optimizer!r}, only of {names or 'none'}")
+    rows = -(-len(works) // COLUMNS)
+    most = max(map(len, works))
+    height = HEAD + rows * (PANEL + BAR * most)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
+    figure.suptitle(
+        f"One step of {optimizer.capitalize()}: speed compared with the ceiling, and time",
+        color=INK, fontweight="bold", fontsize=11,
+    )  # fmt: skip
+    figure.supxlabel(
+        f"ceiling: reading and writing the same arrays, without the arithmetic  ·  {run.cpu}, {run.threads} threads",
+        color=PALE, fontsize=7.5,
+    )  # fmt: skip
+    panels = list(figure.subplots(rows, COLUMNS, squeeze=False).flat)
+    for axes, cases in zip(panels, works, strict=False):
+        _panel(axes, cases, most)
+    for axes in panels[len(works) :]:
+        axes.set_visible(False)
+    try:
+        figure.savefig(output, dpi=DPI)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{output}: {error}") from error
+
+
+def _panel(axes: Axes, cases: list[Case], places: int) -> None:
+    work, names = cases[0].key[0], [case.key[2] for case in cases]
+    ours = [name.startswith(OURS) for name in names]
+    bars = axes.barh(
+        [TABLE[name].title if name in TABLE else name for name in names],
+        [case.ratio for case in cases],
+        color=[OUR_COLOR if own else COLOR for own in ours],
+        height=0.74,
+    )
+    labels = axes.bar_label(bars, [seconds(case.seconds) for case in cases], padding=3, fontsize=7.5, color=INK)
+    for own, label, tick in zip(ours, labels, axes.get_yticklabels(), strict=True):
+        weight = "bold" if own else "normal"
+        label.set(fontweight=weight, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
+        tick.set_fontweight(weight)
+    axes.axvline(1, color=LINE, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+    title = f"{WORKLOADS[work].title}  ·  {WORKLOADS[work].what}" if work in WORKLOADS else work
+    axes.set_title(title, fontsize=8.5, loc="left", color=INK)
+    axes.set_ylim(places - 0.5, -0.5)
+    axes.set_xlim(0, 1.25 * max(1, *(case.ratio for case in cases)))
+    axes.xaxis.set(major_locator=MultipleLocator(0.25), major_formatter=PercentFormatter(xmax=1))
+    axes.tick_params(length=0, labelsize=7.5, labelcolor=INK)
+    axes.tick_params(axis="x", labelcolor=PALE, labelsize=7)
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    axes.spines["left"].set_color(PALE)

@@ -1,0 +1,86 @@
+"""Who takes part: one table. A contender whose packages are not all installed is left out."""
+
+import platform
+from collections.abc import Callable, Collection
+from functools import partial
+from importlib import metadata
+from importlib.util import find_spec
+from itertools import cycle
+from typing import NamedTuple
+
+import fastoptim
+from bench import libraries
+from bench.ceiling import Step
+from bench.formulas import FORMULAS
+from bench.workloads import Data
+from fastoptim import Optimizer
+
+Make = Callable[[Data, type[Optimizer]], Step]
+
+
+def ours(data: Data, optimizer: type[Optimizer]) -> Step:
+    """Dicts of separately allocated arrays."""
+    update, params, grads = optimizer().update, data.params, cycle(data.grads)
+    return lambda: update(params, next(grads))
+
+
+def ours_flat(data: Data, optimizer: type[Optimizer]) -> Step:
+    """Flat buffers; the network writes its gradients into the same one in every step."""
+    params = fastoptim.flatten(data.params)
+    grads = params.zeros_like()
+    for name, grad in data.grads[0].items():
+        grads[name][...] = grad
+    return partial(optimizer().update, params, grads)
+
+
+def formulas(data: Data, optimizer: type[Optimizer]) -> Step:
+    """NumPy's own arithmetic, array by array."""
+    update = FORMULAS[optimizer.__name__](data.params, optimizer()).update
+    params, grads = data.params, cycle(data.grads)
+    return lambda: update(params, next(grads))
+
+
+class Contender(NamedTuple):
+    """One way to make a step.
+
+    Attributes:
+        title: its name in tables and charts.
+        packages: what it needs.
+        make: from arrays and one of our optimizers to a function that makes one step.
+        optimizers: the names of those of our optimizers that it has, or None for all.
+    """
+
+    title: str
+    packages: tuple[str, ...]
+    make: Make
+    optimizers: Collection[str] | None = None
+
+    def has(self, optimizer: type[Optimizer]) -> bool:
+        """Whether it can make this optimizer's step."""
+        return self.optimizers is None or optimizer.__name__ in self.optimizers
+
+
+TABLE = {
+    "fastoptim": Contender("fastoptim", ("fastoptim",), ours),
+    "fastoptim-flat": Contender("fastoptim flat", ("fastoptim",), ours_flat),
+    "numpy": Contender("NumPy", ("numpy",), formulas, FORMULAS),
+    "torch-fused": Contender("torch fused", ("torch",), libraries.torch("fused"), libraries.TORCH_FUSED),
+    "torch-foreach": Contender("torch foreach", ("torch",), libraries.torch("foreach"), libraries.TORCH),
+    "optax": Contender("Optax", ("optax", "jax"), libraries.optax, libraries.OPTAX),
+    "deepspeed": Contender("DeepSpeed", ("deepspeed", "torch"), libraries.deepspeed, {"Adam"}),
+}
+CONTENDERS = {name: each for name, each in TABLE.items() if all(map(find_spec, each.packages))}
+
+_PUBLIC = (getattr(fastoptim, name) for name in fastoptim.__all__)
+_FOUND = {x for x in _PUBLIC if isinstance(x, type) and issubclass(x, Optimizer) and x is not Optimizer}
+# those with the fewest slots first: optimizers that share a ceiling follow each other
+OPTIMIZERS = {x.__name__.lower(): x for x in sorted(_FOUND, key=lambda x: (len(x.slots), x.__name__))}
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of all that takes part."""
+    packages = sorted(
+        {"numba", *(package for each in CONTENDERS.values() for package in each.packages)} - {"fastoptim"}
+    )
+    installed = {package: metadata.version(package) for package in packages}
+    return {"python": platform.python_version(), "fastoptim": fastoptim.__version__, **installed}

@@ -1,0 +1,79 @@
+"""The formulas in NumPy on dicts, in place, the way a good teaching network has them."""
+
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from bench.workloads import Arrays
+
+
+class Formula:
+    """One optimizer: `h` are its hyperparameters, by fastoptim's names."""
+
+    def __init__(self, params: Arrays, h: Any) -> None:
+        self.h, self.t = h, 0
+        self.m = {name: np.zeros_like(param) for name, param in params.items()}
+
+    def update(self, params: Arrays, grads: Arrays) -> None:
+        raise NotImplementedError
+
+
+class SGD(Formula):
+    def update(self, params: Arrays, grads: Arrays) -> None:
+        for name in params:
+            params[name] -= self.h.lr * grads[name]
+
+
+class Momentum(Formula):
+    def update(self, params: Arrays, grads: Arrays) -> None:
+        h, m = self.h, self.m
+        for name in params:
+            m[name] *= h.momentum
+            m[name] -= h.lr * grads[name]
+            params[name] += m[name]
+
+
+class Nesterov(Formula):
+    def update(self, params: Arrays, grads: Arrays) -> None:
+        h, m = self.h, self.m
+        for name in params:
+            scaled = h.lr * grads[name]
+            m[name] *= h.momentum
+            m[name] -= scaled
+            params[name] += h.momentum * m[name] - scaled
+
+
+class AdaGrad(Formula):
+    def update(self, params: Arrays, grads: Arrays) -> None:
+        h, m = self.h, self.m
+        for name in params:
+            m[name] += grads[name] * grads[name]
+            params[name] -= h.lr * grads[name] / (np.sqrt(m[name]) + h.eps)
+
+
+class RMSprop(Formula):
+    def update(self, params: Arrays, grads: Arrays) -> None:
+        h, m = self.h, self.m
+        for name in params:
+            m[name] *= h.decay_rate
+            m[name] += (1 - h.decay_rate) * grads[name] * grads[name]
+            params[name] -= h.lr * grads[name] / (np.sqrt(m[name]) + h.eps)
+
+
+class Adam(Formula):
+    def __init__(self, params: Arrays, h: Any) -> None:
+        super().__init__(params, h)
+        self.v = {name: np.zeros_like(param) for name, param in params.items()}
+
+    def update(self, params: Arrays, grads: Arrays) -> None:
+        h, m, v = self.h, self.m, self.v
+        self.t += 1
+        step_size = h.lr * sqrt(1 - h.beta2**self.t) / (1 - h.beta1**self.t)
+        for name in params:
+            m[name] += (1 - h.beta1) * (grads[name] - m[name])
+            v[name] += (1 - h.beta2) * (grads[name] * grads[name] - v[name])
+            params[name] -= step_size * m[name] / (np.sqrt(v[name]) + h.eps)
+
+
+FORMULAS = {formula.__name__: formula for formula in (SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam)}

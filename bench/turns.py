@@ -1,0 +1,82 @@
+"""Two things measured in turn: what changes in a shared machine from one second to the next changes for both."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+Step = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure.
+
+    Attributes:
+        seconds: for all rounds of one case together.
+        rounds: the fewest and the most rounds.
+        round_seconds: what a round takes at least, by repeating fast steps in it.
+        settle_seconds: for unmeasured steps after each change of turn, as long as one takes less than that. They bring
+            the arrays back into the caches, and another library's threads stop spinning for more work meanwhile.
+    """
+
+    seconds: float = 0.3
+    rounds: tuple[int, int] = (5, 30)
+    round_seconds: float = 0.01
+    settle_seconds: float = 0.005
+
+
+QUICK = Effort(seconds=0.0, rounds=(1, 1), round_seconds=0.001, settle_seconds=0.0)
+
+
+class Turn:
+    """A step and how often to repeat it."""
+
+    def __init__(self, step: Step, effort: Effort) -> None:
+        self.step = step
+        step()  # compiles, allocates
+        self.seconds = self.measure(1)
+        if self.seconds < effort.round_seconds:  # one short call tells too little
+            self.seconds = self.measure(int(effort.round_seconds / self.seconds))
+        self.calls = max(1, round(effort.round_seconds / self.seconds))
+        self.settling = int(effort.settle_seconds / self.seconds)
+        self.rounds = min(max(effort.rounds[0], round(effort.seconds / (self.calls * self.seconds))), effort.rounds[1])
+
+    def measure(self, calls: int) -> float:
+        """Seconds per call."""
+        repetitions = range(calls)
+        start = perf_counter()
+        for _ in repetitions:
+            self.step()
+        return (perf_counter() - start) / calls
+
+    def settle(self) -> None:
+        """Calls that do not count."""
+        for _ in range(self.settling):
+            self.step()
+
+
+def measure_in_turn(benchmark: Any, step: Step, baseline: Step, effort: Effort) -> tuple[float, float] | None:
+    """Benchmark `step`; between its rounds, measure `baseline`.
+
+    Returns:
+        The median seconds of one step, and the median, over all rounds, of the step's seconds divided by those that the
+        baseline took just before and after. None if benchmarks are disabled.
+    """
+    own, other = Turn(step, effort), Turn(baseline, effort)
+    others: list[float] = []
+
+    def change_turn() -> None:
+        other.settle()
+        others.append(other.measure(other.calls))
+        own.settle()
+
+    change_turn()
+    benchmark.pedantic(own.step, rounds=own.rounds, iterations=own.calls, teardown=change_turn)
+    if benchmark.disabled:
+        return None
+    rounds = benchmark.stats.stats.data
+    ratios = [2 * mine / (before + after) for mine, (before, after) in zip(rounds, pairwise(others), strict=False)]
+    return benchmark.stats.stats.median, median(ratios)
