@@ -31,7 +31,7 @@ Array = np.ndarray[Any, Any]
 PARAM, GRAD, STATE, SLOT_BYTES, END = range(5)
 COLUMNS = 5
 
-# Up to this many elements one thread works alone: it updates 5,000 in the 2 to 5 us that entering a parallel region takes.
+# Up to this many elements one thread works alone: it updates 5,000 in the time that entering a parallel region takes.
 SERIAL_LIMIT = 16_384
 # After a matrix product the threads of BLAS spin on, and a parallel region that waits for one of their cores takes some
 # milliseconds. Up to so many elements nothing else takes so long; then one thread makes the next updates, which cannot
