@@ -2,6 +2,7 @@
 
 from fastoptim.buffers import FlatDict, flatten
 from fastoptim.hyperparameters import fraction, nonnegative, switch
+from fastoptim.kernels.cuda_code import cuda_info
 from fastoptim.kernels.rule import rule
 from fastoptim.optimizer import Optimizer
 from fastoptim.optimizers.adagrad import AdaGrad
@@ -22,6 +23,7 @@ __all__ = [
     "Nesterov",
     "Optimizer",
     "RMSprop",
+    "cuda_info",
     "flatten",
     "fraction",
     "nonnegative",

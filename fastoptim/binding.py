@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from fastoptim.buffers import Array
+from fastoptim.kernels import Kernels
 from fastoptim.kernels.cpu import COLUMNS, END, GRAD, PARAM, STATE
 from fastoptim.kernels.headers import Known
 from fastoptim.state import Place, State
@@ -65,7 +66,7 @@ class Binding:
         key: what tells their names and order: the names, or the layout of a `FlatDict`.
         params, grads: the arrays.
         places: where the state of each of them is in `state`.
-        scalars: how many numbers a step has.
+        kernels: the optimizer's.
     """
 
     def __init__(
@@ -75,9 +76,9 @@ class Binding:
         grads: Sequence[Array],
         places: Sequence[Place],
         state: State,
-        scalars: int,
+        kernels: Kernels,
     ) -> None:
-        self.key = key
+        self.key, self._loops = key, kernels.loops
         self._banks: list[Bank] = []
         self._detours: list[Detour] = []
         self._table = np.zeros((len(params), COLUMNS), np.int64)
@@ -85,7 +86,7 @@ class Binding:
         order = sorted(range(len(params)), key=lambda i: places[i].dtype.itemsize)
         row = 0
         for dtype, indices in groupby(order, key=lambda i: places[i].dtype):
-            numbers = np.zeros(scalars, dtype)
+            numbers = np.zeros(kernels.scalar_count, dtype)
             first, size = row, 0
             for i in indices:
                 place = places[i]
@@ -101,7 +102,7 @@ class Binding:
                     self._table[row, END] = size
                 rows[i] = row
                 row += 1
-            pack = struct.Struct(f"{scalars}{dtype.char}").pack_into
+            pack = struct.Struct(f"{kernels.scalar_count}{dtype.char}").pack_into
             self._banks.append(Bank(self._table[first:row], numbers, size, pack))
         gradients = self._table[:, GRAD]
         self._known = Known(tuple(params), rows, (gradients.ctypes.data, gradients.strides[0]))
@@ -115,12 +116,12 @@ class Binding:
         """Whether the parameters are the same and the gradients like those before; if so, take the new gradients."""
         return self.key == key and self._known.accept(params, grads)
 
-    def compile(self, loops: Loops) -> None:
+    def compile(self) -> None:
         """Have the kernels ready, so that nothing can fail once the first parameter is written."""
         for bank in self._banks:
-            loops.compile(bank.scalars.dtype, bank.size)
+            self._loops.compile(bank.scalars.dtype, bank.size)
         for detour in self._detours:
-            loops.compile(detour.scalars.dtype, CHUNK)
+            self._loops.compile(detour.scalars.dtype, CHUNK)
 
     def set_scalars(self, scalars: Sequence[float]) -> None:
         """Take a step's numbers, rounded to each dtype.
@@ -131,12 +132,18 @@ class Binding:
         for bank in self._banks:
             bank.pack(bank.scalars, 0, *scalars)
 
-    def run(self, loops: Loops) -> None:
-        """Update all parameters and state in place."""
+    def run(self, stream: Any = None) -> None:
+        """Update all parameters and state in place.
+
+        Raises:
+            ValueError: if there is a stream, as there is none on the CPU; nothing has changed then.
+        """
+        if stream is not None:
+            raise ValueError(f"stream: expected None, as these arrays are on the CPU; got {stream!r}")
         for spans, numbers, size, _ in self._banks:
-            loops.run(spans, numbers, size)
+            self._loops.run(spans, numbers, size)
         for detour in self._detours:
-            detour.run(loops)
+            detour.run(self._loops)
 
 
 def _is_dense(array: Array, dtype: np.dtype[Any]) -> bool:

@@ -1,7 +1,8 @@
 """Dicts of arrays as views of one flat buffer."""
 
+import math
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
@@ -10,12 +11,52 @@ DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 ALIGNMENT = 64  # bytes: a cache line
 
 
-def zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """`np.zeros(shape, dtype)` that begins at a multiple of `ALIGNMENT`."""
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    memory = np.zeros(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + size].view(dtype).reshape(shape)
+class Memory(Protocol):
+    """Where arrays are: how to make, find, fill and read them there."""
+
+    name: str
+    alignment: int  # bytes; of each parameter's state
+
+    def zeros(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        """Zeros in a new, contiguous array."""
+
+    def address(self, array: Any) -> int:
+        """Where an array begins."""
+
+    def write(self, array: Any, numbers: Array) -> None:
+        """Copy numbers from the host into an array."""
+
+    def read(self, array: Any) -> Array:
+        """The numbers of an array, on the host."""
+
+
+class HostMemory:
+    """The machine's own memory: arrays of NumPy."""
+
+    name = "cpu"
+    alignment = 1
+
+    def zeros(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """`np.zeros(shape, dtype)` that begins at a multiple of `ALIGNMENT`."""
+        size = math.prod(shape) * dtype.itemsize
+        memory = np.zeros(size + ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % ALIGNMENT
+        return memory[start : start + size].view(dtype).reshape(shape)
+
+    def address(self, array: Array) -> int:
+        """Where an array begins."""
+        return int(array.ctypes.data)
+
+    def write(self, array: Array, numbers: Array) -> None:
+        """Copy numbers into an array."""
+        array[...] = numbers
+
+    def read(self, array: Array) -> Array:
+        """The array itself."""
+        return array
+
+
+HOST = HostMemory()
 
 
 class Layout:
@@ -27,7 +68,7 @@ class Layout:
         for name, (dtype, shape) in shapes.items():
             offset = self.sizes.get(dtype, 0)
             self.places[name] = dtype, shape, offset
-            self.sizes[dtype] = offset + int(np.prod(shape, dtype=np.int64))
+            self.sizes[dtype] = offset + math.prod(shape)
 
 
 class FlatDict(Mapping[Any, Array]):
@@ -39,14 +80,14 @@ class FlatDict(Mapping[Any, Array]):
         buffers: the 1-D buffers, by dtype.
     """
 
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
-        self.buffers = {dtype: zeros((size,), dtype) for dtype, size in layout.sizes.items()}
+    def __init__(self, layout: Layout, memory: Memory = HOST) -> None:
+        self.layout, self.memory = layout, memory
+        self.buffers = {dtype: memory.zeros((size,), dtype) for dtype, size in layout.sizes.items()}
         self.arrays = tuple(self.buffers.values())
-        self._views = {}
-        for name, (dtype, shape, offset) in layout.places.items():
-            size = int(np.prod(shape, dtype=np.int64))
-            self._views[name] = self.buffers[dtype][offset : offset + size].reshape(shape)
+        self._views = {
+            name: self.buffers[dtype][offset : offset + math.prod(shape)].reshape(shape)
+            for name, (dtype, shape, offset) in layout.places.items()
+        }
 
     @property
     def buffer(self) -> Array:
@@ -57,17 +98,25 @@ class FlatDict(Mapping[Any, Array]):
         """
         if len(self.arrays) != 1:
             raise AttributeError(f"buffer: expected arrays of one dtype, found {_names(self.buffers)}; see buffers")
-        return self.arrays[0]
+        buffer: Array = self.arrays[0]
+        return buffer
 
     def zeros_like(self) -> "FlatDict":
         """Zeros in the same layout: for gradients, say."""
-        return FlatDict(self.layout)
+        return FlatDict(self.layout, self.memory)
 
     def copy(self) -> "FlatDict":
         """The same numbers in buffers of their own."""
-        other = FlatDict(self.layout)
+        return self._copied_to(self.memory)
+
+    def to_host(self) -> "FlatDict":
+        """The same numbers in arrays of NumPy, after all that the GPU has been asked to do; a copy also on the CPU."""
+        return self._copied_to(HOST)
+
+    def _copied_to(self, memory: Memory) -> "FlatDict":
+        other = FlatDict(self.layout, memory)
         for mine, copied in zip(self.arrays, other.arrays, strict=True):
-            copied[...] = mine
+            memory.write(copied, self.memory.read(mine))
         return other
 
     def __copy__(self) -> "FlatDict":
@@ -77,10 +126,11 @@ class FlatDict(Mapping[Any, Array]):
         return self.copy()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return flatten, (dict(self),)
+        return flatten, (dict(self.to_host()), self.memory.name)
 
     def __getitem__(self, name: Any) -> Array:
-        return self._views[name]
+        view: Array = self._views[name]
+        return view
 
     def __setitem__(self, name: Any, value: Any) -> None:
         if self._views.get(name) is not value:  # flat["W1"] += x ends by assigning the same array
@@ -115,15 +165,22 @@ class FlatDict(Mapping[Any, Array]):
         return f"FlatDict({{{arrays}}})"
 
 
-def flatten(params: Mapping[Any, Array]) -> FlatDict:
+def flatten(params: Mapping[Any, Array], device: str = "cpu") -> FlatDict:
     """Copy a dict of float32 and float64 arrays, of any shape and order, into one flat buffer per dtype.
 
     The arrays of the result are C-contiguous views of its buffers. Have your layers take theirs from it: those given
     here are left as they are.
 
+    Args:
+        params: from name to `numpy.ndarray`.
+        device: "cpu", or "cuda" for buffers on the current GPU, whose views CuPy, torch and Numba take without a copy.
+
     Raises:
         TypeError: if `params` is no mapping or a value is not a float32 or float64 `numpy.ndarray`.
+        ValueError: if the device is neither.
+        RuntimeError: if "cuda" cannot be had; it says what to install.
     """
+    memory = memory_of(device)
     if not isinstance(params, Mapping):
         raise TypeError(f"params: expected a mapping from name to array, got {type(params).__name__}")
     for name, array in params.items():
@@ -131,7 +188,23 @@ def flatten(params: Mapping[Any, Array]) -> FlatDict:
     flat = FlatDict(Layout({name: (array.dtype.newbyteorder("="), array.shape) for name, array in params.items()}))
     for name, array in params.items():
         flat[name][...] = array
-    return flat
+    return flat if memory is HOST else flat._copied_to(memory)
+
+
+def memory_of(device: str) -> Memory:
+    """Where the arrays of a device are.
+
+    Raises:
+        ValueError: if the device is neither "cpu" nor "cuda".
+        RuntimeError: if "cuda" cannot be had.
+    """
+    if device == "cpu":
+        return HOST
+    if device == "cuda":
+        from fastoptim.device import DEVICE  # imported when it is asked for, as it takes a second
+
+        return DEVICE
+    raise ValueError(f"device: expected 'cpu' or 'cuda', got {device!r}")
 
 
 def check_array(array: Any, what: str) -> None:

@@ -84,8 +84,25 @@ def check_gradient(name: Any, grad: Array, param: Array) -> None:
     if isinstance(grad, np.ma.MaskedArray) or grad.dtype not in FLOATS:
         kind = f"{type(grad).__name__} of " if isinstance(grad, np.ma.MaskedArray) else ""
         raise TypeError(f"{what}: expected an array of dtype float16, float32 or float64, got {kind}{grad.dtype!r}")
-    if grad.shape != param.shape:
-        raise ValueError(f"{what}: expected the parameter's shape {param.shape}, got {grad.shape}")
+    check_gradient_shape(name, grad.shape, param.shape)
+
+
+def check_gradient_shape(name: Any, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """Refuse a gradient of another shape than its parameter's: nothing is broadcast.
+
+    Raises:
+        ValueError
+    """
+    if shape != expected:
+        raise ValueError(f"grads[{name!r}]: expected the parameter's shape {expected}, got {shape}")
+
+
+def on_device(array: Any) -> bool:
+    """Whether an array, of whatever library, is on a GPU."""
+    # the second is Numba's own mark, which its simulator sets, too
+    return not isinstance(array, np.ndarray) and any(
+        hasattr(array, mark) for mark in ("__cuda_array_interface__", "__cuda_ndarray__")
+    )
 
 
 def check_overlaps(names: Sequence[Any], params: Sequence[Array], grads: Sequence[Array]) -> None:

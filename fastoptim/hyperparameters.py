@@ -7,8 +7,8 @@ from typing import Any
 class Hyperparameter:
     """A data descriptor that keeps the checked value in the instance's own dict, where reading it costs nothing."""
 
-    def __init__(self, default: Any) -> None:
-        self.default = default
+    def __init__(self, default: Any, kw_only: bool = False) -> None:
+        self.default, self.kw_only = default, kw_only
         self.name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -55,6 +55,6 @@ def fraction(default: float) -> Any:
     return _Number(default, 1.0)
 
 
-def switch(default: bool) -> Any:
-    """True or False."""
-    return _Switch(default)
+def switch(default: bool, kw_only: bool = False) -> Any:
+    """True or False; `kw_only` for an argument that is given by its name alone."""
+    return _Switch(default, kw_only)

@@ -3,15 +3,18 @@
 import inspect
 import struct
 from collections.abc import Mapping
-from typing import Any, ClassVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
 
 from fastoptim.binding import Binding
-from fastoptim.buffers import Array, FlatDict, Layout
-from fastoptim.checks import as_gradient, check_gradient, check_mappings, check_overlaps, check_params
+from fastoptim.buffers import HOST, Array, FlatDict, Layout, Memory, memory_of
+from fastoptim.checks import as_gradient, check_gradient, check_mappings, check_overlaps, check_params, on_device
 from fastoptim.hyperparameters import Hyperparameter, fraction, nonnegative, switch
 from fastoptim.kernels import Kernels
 from fastoptim.kernels.rule import Rule, arguments, is_rule
 from fastoptim.state import State
+
+if TYPE_CHECKING:
+    from fastoptim.device import Clock, DeviceBinding
 
 Arrays = tuple[Any, ...]
 
@@ -31,11 +34,14 @@ class Optimizer:
     The hyperparameters are the constructor's arguments, in this order, and attributes that hold from the next step.
     What an optimizer updates belongs to the thread that calls it; different optimizers may run in different threads.
 
+    Every optimizer takes `capturable=True`, for arrays on a GPU: the step count and the step's numbers then live in the
+    GPU's memory, so that an update can be captured in a CUDA graph and replayed, after one that was not captured. What
+    is assigned to a hyperparameter holds from the next call, not in replays.
+
     Attributes:
         rule: a function declared with `fastoptim.rule`.
         slots: the names of the state, as the rule has them behind `p` and `g`.
         kernels: the rule's kernels, to call them yourself.
-        iter: how many steps were made.
     """
 
     rule: ClassVar[Rule]
@@ -43,14 +49,17 @@ class Optimizer:
     kernels: ClassVar[Kernels]
     _hyperparameters: ClassVar[dict[str, Hyperparameter]] = {}
 
+    capturable: bool = switch(False, kw_only=True)
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        own = {name: value for name, value in vars(cls).items() if isinstance(value, Hyperparameter)}
-        cls._hyperparameters = {**cls._hyperparameters, **own}
+        members = [item for base in reversed(cls.__mro__) for item in vars(base).items()]
+        cls._hyperparameters = {name: value for name, value in members if isinstance(value, Hyperparameter)}
         if "__init__" not in vars(cls):
-            positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
+            own_order = sorted(cls._hyperparameters.items(), key=lambda item: item[1].kw_only)
+            kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
             cls.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # what help() and inspect look at
-                [inspect.Parameter(name, positional, default=x.default) for name, x in cls._hyperparameters.items()]
+                [inspect.Parameter(name, kinds[x.kw_only], default=x.default) for name, x in own_order]
             )
         if "rule" in vars(cls):
             if not is_rule(cls.rule):
@@ -72,9 +81,10 @@ class Optimizer:
         values.apply_defaults()
         for name, value in values.arguments.items():
             setattr(self, name, value)
-        self.iter = 0
+        self._iter = 0
+        self._clock: Clock | None = None  # of a capturable optimizer, once it has updated arrays on a GPU
         self._state = State(self.slots)
-        self._binding: Binding | None = None
+        self._binding: Binding | DeviceBinding | None = None
         self._flat_layout: Layout | None = None  # the binding's, if it is one of `FlatDict`s
 
     def scalars(self, t: int) -> tuple[float, ...]:
@@ -82,30 +92,59 @@ class Optimizer:
         raise NotImplementedError(f"{type(self).__name__}.scalars(t): expected a tuple of the rule's last arguments")
 
     @property
+    def iter(self) -> int:
+        """How many steps were made; with `capturable=True` this waits for the GPU."""
+        return self._iter if self._clock is None else self._clock.read()
+
+    @property
     def state(self) -> Mapping[str, Mapping[Any, Array]]:
         """The state by slot and name: `opt.state["m"]["W1"]` is a view of the parameter's shape and dtype."""
         return self._state.views
 
-    def update(self, params: Mapping[Any, Array], grads: Mapping[Any, Any]) -> None:
+    def update(self, params: Mapping[Any, Any], grads: Mapping[Any, Any], *, stream: Any = None) -> None:
         """Make one step: update the arrays in `params`, and the state, in place.
 
         Args:
-            params: from name to float32 or float64 `numpy.ndarray`, of any shape and strides, or a `FlatDict`.
-            grads: the same names (others are ignored) to arrays of the same shapes: of NumPy, or anything that
-                `np.asarray` takes without a copy; float16, float32 or float64. A gradient may be its parameter itself.
+            params: from name to float32 or float64 `numpy.ndarray`, of any shape and strides, or a `FlatDict`; or to
+                contiguous arrays on a GPU, of any library that has `__cuda_array_interface__`.
+            grads: the same names (others are ignored) to arrays of the same shapes. On the CPU of NumPy, or anything
+                that `np.asarray` takes without a copy, float16, float32 or float64; on a GPU of the parameters' dtypes.
+                A gradient may be its parameter itself.
+            stream: on a GPU, one of Numba, CuPy or torch, or its address; by default the parameters' own, where their
+                library names it, or else the default stream. Nothing here waits for the GPU.
 
         Raises:
             KeyError: `grads` lacks a name.
-            TypeError: a value is no array or has no float dtype, or a known parameter's dtype is another now.
+            TypeError: a value is no array or has no float dtype, a known parameter's dtype is another now, or some
+                arrays are on a GPU and others not.
             ValueError: a gradient's shape differs; a parameter is read-only, shares memory with another one or another
                 one's gradient, or its shape is another now. After any of these nothing has changed.
+            RuntimeError: arrays are on a GPU, but what is needed there is not installed; it says what to install.
         """
+        if self._clock is not None and self._clock.settings != self._settings():
+            self._binding = None
         key, own, given = self._arrays(params, grads)
         binding = self._binding
         if binding is None or not binding.accepts(key, own, given):
             # `given` holds what was made of the gradients, which the binding knows by address alone
             binding, given = self._bind(params, grads)
-        step = self.iter + 1
+        if self._clock is None:
+            self._set_scalars(binding, self._iter + 1)
+        binding.run(stream)
+        self._iter += 1
+
+    def to(self, device: str) -> Self:
+        """Move the state to "cuda", the current GPU, or "cpu", to go on there with arrays that are there.
+
+        Raises:
+            ValueError: if the device is neither.
+            RuntimeError: if "cuda" cannot be had; it says what to install.
+        """
+        self._state = self._state.moved(memory_of(device), flat=self._flat_layout is not None)
+        self._iter, self._clock, self._binding, self._flat_layout = self.iter, None, None, None
+        return self
+
+    def _set_scalars(self, binding: "Binding | DeviceBinding", step: int) -> None:
         scalars = self.scalars(step)
         try:
             binding.set_scalars(scalars)
@@ -115,8 +154,6 @@ class Optimizer:
             raise ValueError(
                 f"{what}: expected {self.kernels.scalar_count} floats ({names}), got {scalars!r}"
             ) from error
-        binding.run(self.kernels.loops)
-        self.iter = step
 
     def _arrays(self, params: Mapping[Any, Array], grads: Mapping[Any, Any]) -> tuple[Any, Arrays, Arrays]:
         """What tells the names and their order, the parameters, and the gradients in the same order."""
@@ -129,36 +166,84 @@ class Optimizer:
             check_mappings(params, grads)
             raise
 
-    def _bind(self, params: Mapping[Any, Array], grads: Mapping[Any, Any]) -> tuple[Binding, Arrays]:
+    def _bind(self, params: Mapping[Any, Any], grads: Mapping[Any, Any]) -> "tuple[Binding | DeviceBinding, Arrays]":
         """Look at everything, and make a binding for it: after an error nothing has changed."""
         check_mappings(params, grads)
+        flat = type(params) is FlatDict and type(grads) is FlatDict and params.layout is grads.layout
         names, own = tuple(params), tuple(params.values())
-        given = tuple(as_gradient(grads[name], name) for name in names)
-        if self._binding is not None and self._binding.accepts(names, own, given):
-            return self._binding, given
+        given = tuple(grads[name] for name in names)
+        if any(map(on_device, own + given)):
+            binding: Binding | DeviceBinding = self._bind_on_device(params, grads, flat, names, own, given)
+        else:
+            given = tuple(map(as_gradient, given, names))
+            if self._binding is not None and self._binding.accepts(names, own, given):
+                return self._binding, given
+            binding = self._bind_on_host(params, grads, flat, names, own, given)
+        self._binding = binding if binding.is_direct else None
+        self._flat_layout = binding.key if isinstance(binding.key, Layout) else None
+        return binding, given
+
+    def _bind_on_host(self, params: Any, grads: Any, flat: bool, names: Arrays, own: Arrays, given: Arrays) -> Binding:
         check_params(names, own)
         for name, param, grad in zip(names, own, given, strict=True):
             self._state.check(name, param)
             check_gradient(name, grad, param)
         check_overlaps(names, own, given)
-
-        state = self._state.including(names, own)
+        state = self._state_in(HOST).including(names, own)
         key: Any = names
         places = [state.places[name] for name in names]
-        if type(params) is FlatDict and type(grads) is FlatDict and params.layout is grads.layout:
+        if flat:
             check_params([f"buffer of {dtype}" for dtype in params.buffers], params.arrays)
             if flat_places := state.flat_places(params.layout):
                 key, own, given, places = params.layout, params.arrays, grads.arrays, flat_places
-        binding = Binding(key, own, given, places, state, self.kernels.scalar_count)
-        binding.compile(self.kernels.loops)
+        binding = Binding(key, own, given, places, state, self.kernels)
+        binding.compile()
         self._state = state
-        self._binding = binding if binding.is_direct else None
-        self._flat_layout = key if isinstance(key, Layout) else None
-        return binding, given
+        return binding
+
+    def _bind_on_device(
+        self, params: Any, grads: Any, flat: bool, names: Arrays, own: Arrays, given: Arrays
+    ) -> "DeviceBinding":
+        from fastoptim import device  # imported when it is asked for, as it takes a second
+
+        found = device.check(names, own, given, self._state)
+        with device.current(found):
+            state = self._state_in(device.DEVICE).including(names, found[: len(names)], flat)
+            key: Any = names
+            places = [state.places[name] for name in names]
+            if flat and (flat_places := state.flat_places(params.layout)):
+                key, own, given, places = params.layout, params.arrays, grads.arrays, flat_places
+                found = device.buffers(own, given)
+            clock = self._clock
+            if self.capturable and clock is None:
+                clock = device.Clock(self._iter, found)
+            if clock is not None:
+                clock.fill(self._settings(), {place.dtype for place in places}, self.scalars)
+            binding = device.DeviceBinding(key, own, given, found, places, state, self.kernels, clock)
+        self._state, self._clock = state, clock
+        return binding
+
+    def _settings(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self._hyperparameters)
+
+    def _state_in(self, memory: Memory) -> State:
+        """The state, which has to be where the arrays are, once there is some."""
+        if not self._state.places:
+            return State(self.slots, memory=memory)
+        if self._state.memory is not memory:
+            here, there = self._state.memory.name, memory.name
+            raise ValueError(
+                f"the arrays are on {there!r}, but the optimizer's state is on {here!r}: opt.to({there!r})"
+            )
+        return self._state
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._hyperparameters)
+        values = ", ".join(
+            f"{name}={getattr(self, name)!r}"
+            for name, x in self._hyperparameters.items()
+            if not x.kw_only or getattr(self, name) != x.default
+        )
         return f"{type(self).__name__}({values})"
 
     def __getstate__(self) -> dict[str, Any]:  # for pickle and copy.deepcopy: addresses mean nothing elsewhere
-        return {**self.__dict__, "_binding": None, "_flat_layout": None}
+        return {**self.__dict__, "_iter": self.iter, "_clock": None, "_binding": None, "_flat_layout": None}

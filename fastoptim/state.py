@@ -1,12 +1,15 @@
 """An optimizer's state: flat, its own, made when a parameter is first seen."""
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastoptim.buffers import Array, Layout, zeros
+from fastoptim.buffers import HOST, Array, Layout, Memory, memory_of
+
+LINE = 16  # elements: slots begin at cache lines, and where a GPU loads vectors
 
 
 class Place(NamedTuple):
@@ -24,31 +27,36 @@ class Place(NamedTuple):
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
 
 class State:
     """Zeros at first, one number for each slot and element. Parameters first seen together share a block per dtype."""
 
     def __init__(
-        self, slots: tuple[str, ...], places: Mapping[Any, Place] | None = None, blocks: Sequence[Array] = ()
+        self,
+        slots: tuple[str, ...],
+        places: Mapping[Any, Place] | None = None,
+        blocks: Sequence[Any] = (),
+        memory: Memory = HOST,
     ) -> None:
-        self.slots = slots
+        self.slots, self.memory = slots, memory
         self.places = dict(places or {})
         self._blocks = list(blocks)
         self._views: dict[str, dict[Any, Array]] = {slot: {} for slot in slots}
         for name, place in self.places.items():
-            block = self._blocks[place.block][:, place.offset : place.offset + place.size]
-            for slot, numbers in zip(slots, block, strict=True):
-                in_memory = numbers.reshape([place.shape[axis] for axis in place.axes])
-                self._views[slot][name] = in_memory.transpose(np.argsort(place.axes))
+            for row, slot in enumerate(slots):
+                numbers = self._blocks[place.block][row][place.offset : place.offset + place.size]
+                view = numbers.reshape(tuple(place.shape[axis] for axis in place.axes))
+                in_order = place.axes == tuple(range(len(place.axes)))
+                self._views[slot][name] = view if in_order else view.transpose(np.argsort(place.axes))
 
     @property
     def views(self) -> Mapping[str, Mapping[Any, Array]]:
         """`views["m"]["W1"]`: arrays of the parameters' shapes, to read and to write into."""
         return MappingProxyType({slot: MappingProxyType(views) for slot, views in self._views.items()})
 
-    def check(self, name: Any, param: Array) -> None:
+    def check(self, name: Any, param: Any) -> None:
         """Refuse a known parameter that has another shape or dtype than it had."""
         place = self.places.get(name)
         if place is None:
@@ -62,25 +70,44 @@ class State:
                 f"params[{name!r}]: its dtype is {param.dtype}, but the optimizer's state has {place.dtype}"
             )
 
-    def including(self, names: Sequence[Any], params: Sequence[Array]) -> "State":
-        """This state and zeros for the parameters that are new to it. What was there is shared, not copied."""
+    def including(self, names: Sequence[Any], params: Sequence[Any], flat: bool = False) -> "State":
+        """This state and zeros for the parameters that are new to it. What was there is shared, not copied.
+
+        `params` may be anything that has their dtypes, shapes and, on the CPU, strides; `flat` says that they lie
+        without gaps in a buffer, and that their state has to, too.
+        """
+        alignment = 1 if flat else self.memory.alignment
         places: dict[Any, Place] = {}
         sizes: dict[np.dtype[Any], int] = {}
         for name, param in zip(names, params, strict=True):
             if name not in self.places:
                 offset = sizes.setdefault(param.dtype, 0)
+                offset += -offset % max(1, alignment // param.dtype.itemsize)
                 block = len(self._blocks) + list(sizes).index(param.dtype)
-                places[name] = Place(param.dtype, param.shape, memory_order(param), block, offset)
-                sizes[param.dtype] += param.size
+                place = Place(param.dtype, tuple(param.shape), memory_order(param), block, offset)
+                places[name], sizes[param.dtype] = place, offset + place.size
         if not places:
             return self
-        new = [zeros((len(self.slots), size), dtype) for dtype, size in sizes.items()]
-        return State(self.slots, {**self.places, **places}, [*self._blocks, *new])
+        new = [self.memory.zeros((len(self.slots), size + -size % LINE), dtype) for dtype, size in sizes.items()]
+        return State(self.slots, {**self.places, **places}, [*self._blocks, *new], self.memory)
+
+    def moved(self, memory: Memory, flat: bool = False) -> "State":
+        """A copy in another memory, `flat` as in `including`."""
+        if memory is self.memory:
+            return self
+        like = [np.broadcast_to(np.zeros((), place.dtype), place.shape) for place in self.places.values()]
+        state = State(self.slots, memory=memory).including(list(self.places), like, flat)
+        for slot, views in self._views.items():
+            for name, view in views.items():
+                memory.write(state._views[slot][name], np.ascontiguousarray(self.memory.read(view)))
+        return state
 
     def address(self, place: Place) -> tuple[int, int]:
         """The address of a parameter's first number of state, and the bytes from one slot to the next."""
         block = self._blocks[place.block]
-        return block.ctypes.data + place.offset * block.itemsize, block.strides[0]
+        if not self.slots:
+            return 0, 0
+        return self.memory.address(block) + place.offset * place.dtype.itemsize, block.strides[0]
 
     def flat_places(self, layout: Layout) -> list[Place] | None:
         """The places of the layout's whole buffers, if the state of each is one run in the buffer's order."""
@@ -94,11 +121,20 @@ class State:
         return list(first.values())
 
     def __reduce__(self) -> tuple[Any, ...]:  # for pickle and copy.deepcopy: views would become arrays of their own
-        return State, (self.slots, self.places, [block.copy() for block in self._blocks])
+        blocks = [np.array(self.memory.read(block)) for block in self._blocks]
+        return _restored, (self.slots, self.places, blocks, self.memory.name)
 
 
-def memory_order(array: Array) -> tuple[int, ...]:
-    """The axes from the largest stride to the smallest: C-contiguous arrays have theirs in order."""
-    if array.flags.c_contiguous:
-        return tuple(range(array.ndim))
+def _restored(slots: tuple[str, ...], places: dict[Any, Place], blocks: list[Array], device: str) -> State:
+    memory = memory_of(device)
+    own = [memory.zeros(block.shape, block.dtype) for block in blocks]
+    for block, numbers in zip(own, blocks, strict=True):
+        memory.write(block, numbers)
+    return State(slots, places, own, memory)
+
+
+def memory_order(array: Any) -> tuple[int, ...]:
+    """The axes from the largest stride to the smallest: arrays on a GPU, all C-contiguous, have theirs in order."""
+    if not isinstance(array, np.ndarray) or array.flags.c_contiguous or not any(array.strides):
+        return tuple(range(len(array.shape)))
     return tuple(sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis])))

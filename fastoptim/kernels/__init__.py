@@ -21,6 +21,22 @@ class Kernels:
         """The kernels that `Optimizer.update` runs on host arrays."""
         return CpuKernels(self._rule, self._slots)
 
+    @cached_property
+    def device_loops(self) -> Any:
+        """The kernels that `Optimizer.update` runs on arrays on a GPU."""
+        from fastoptim.kernels.cuda import CudaKernels  # imported when it is asked for, as it takes a second
+
+        return CudaKernels(self._rule, self._slots)
+
+    @property
+    def cuda(self) -> Any:
+        """`kernel[blocks, threads, stream](p, g, state, scalars)` on a GPU; see its docstring.
+
+        Raises:
+            RuntimeError: if numba-cuda is not installed; it says what to install.
+        """
+        return self.device_loops.kernel
+
     @property
     def cpu(self) -> Any:
         """`kernel(p, g, state, scalars)` on all of numba's threads; see its docstring for shapes and scalars."""

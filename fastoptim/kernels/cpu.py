@@ -67,11 +67,11 @@ def _launch() -> AbstractContextManager[Any]:
         return _launch_lock
 
 
-def _typed(updated: Any, element: Any, state: Any) -> Any:
+def typed(updated: Any, element: Any, state: Any) -> Any:
     """What a rule returned, as a tuple. Anything but p and the state in the element's own type is refused."""
 
 
-@overload(_typed, strict=False)
+@overload(typed, strict=False)
 def _typed_overload(updated: Any, element: Any, state: Any) -> Callable[..., Any]:
     expected = types.UniTuple(element, 1 + len(state))
     if updated == expected:
@@ -154,7 +154,7 @@ def _build(rule: Rule, slots: int) -> tuple[Any, Any, Any, Any]:
     def update_elements(p: Any, g: Any, state: Any, scalars: Any) -> None:
         for i in range(p.size):
             updated = rule(p[i], g[i], *load_state(state, i), *scalars)
-            store_all((p, *state), i, _typed(updated, p[i], state))
+            store_all((p, *state), i, typed(updated, p[i], state))
 
     @jitable(*identity)
     def update_spans(spans: Any, like: Any, scalars: Any, start: Any, stop: Any) -> None:
