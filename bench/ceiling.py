@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit, prange
 from numba.extending import register_jitable
 
-from fastoptim.buffers import zeros
+from fastoptim.buffers import HOST
 
 Step = Callable[[], object]
 
@@ -25,7 +25,7 @@ def ceiling(size: int, slots: int) -> Step:
     another answer, and other ratios, whenever the machine has other work.
     """
     serial, parallel = _loops(slots)
-    gradient, *rest = (zeros((size,), np.dtype(np.float32)) for _ in range(2 + slots))  # aligned: that is faster
+    gradient, *rest = (HOST.zeros((size,), np.dtype(np.float32)) for _ in range(2 + slots))  # aligned: that is faster
     arrays = tuple(rest)
     for array in (gradient, *rest):
         array.fill(1e-6)

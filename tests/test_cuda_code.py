@@ -12,7 +12,7 @@ from support import DTYPES, OPTIMIZERS, python
 if find_spec("numba_cuda") is None:
     pytest.skip("needs numba-cuda: pip install 'fastoptim[cuda13]'", allow_module_level=True)
 
-from fastoptim.kernels import cuda, cuda_code
+from fastoptim.kernels import cuda, cuda_code, cuda_launch
 
 CAPABILITIES = [(8, 0), (9, 0)]
 
@@ -56,7 +56,7 @@ def test_a_rule_that_promotes_is_refused():
 
 
 def test_the_step_counter_compiles():
-    code = cuda_code.compile_kernel(*cuda.advance_kernel(), (8, 0))
+    code = cuda_code.compile_kernel(*cuda_launch.advance_kernel(), (8, 0))
     assert re.search(r"ld\.global\.\w64.*\s+add\.s64.*, 1;\s+st\.global\.\w64", code.ptx)
 
 
@@ -113,12 +113,12 @@ def test_importing_the_package_imports_nothing_of_cuda():
 
 
 def test_info_never_raises():
-    info = cuda.cuda_info()
+    info = fastoptim.cuda_info()
     assert info["extra"]
     assert (info["problem"] is None) == bool(info["devices"])
     if info["problem"]:
         with pytest.raises(RuntimeError, match="no NVIDIA"):
-            cuda.device_of(0)
+            cuda_launch.device_of(0)
 
 
 def test_without_numba_cuda_the_error_says_what_to_install():

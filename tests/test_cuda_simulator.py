@@ -14,7 +14,7 @@ if find_spec("numba_cuda") is None:
 CODE = """
 import json, sys
 import numpy as np
-from fastoptim.kernels import cuda
+from fastoptim.kernels import cuda, cuda_launch
 from fastoptim.kernels.cpu import COLUMNS, END, GRAD, PARAM, SLOT_BYTES, STATE
 from support import DTYPES, OPTIMIZERS, assert_same_bits, random
 
@@ -65,7 +65,7 @@ def check(cls, dtype, layout, grid, slot_gap, on_device):
     for numbers in steps:
         scalars[:] = numbers
         launch()
-        cuda.advance(step.ctypes.data)
+        cuda_launch.advance(step.ctypes.data, 0)
         cls.kernels.loops.run(host_spans, scalars, size)
     for array, other in zip(ours, expected, strict=True):
         assert_same_bits(array, other)

@@ -1,4 +1,4 @@
-"""Arrays on a GPU: `pytest -m gpu` on a machine that has one; elsewhere in numba's simulator, as test_gpu_simulated does."""
+"""Arrays on a GPU: `pytest -m gpu` on a machine that has one; test_gpu_simulated runs them in numba's simulator."""
 
 import copy
 import os
@@ -220,7 +220,8 @@ def test_copies_of_an_optimizer_go_on_alike():
 
 @pytest.mark.parametrize("cls", [*OPTIMIZERS, Lion])
 def test_capturable_gives_the_same_bits(cls):
-    host, on_gpu, flat = arrays(0, DTYPES), to_gpu(arrays(0, DTYPES)), fastoptim.flatten(arrays(0, DTYPES), device="cuda")
+    host, on_gpu = arrays(0, DTYPES), to_gpu(arrays(0, DTYPES))
+    flat = fastoptim.flatten(host, device="cuda")
     a, b, c = cls(lr=0.05), cls(lr=0.05, capturable=True), cls(lr=0.05, capturable=True)
     for step in range(5):
         if step == 3:
@@ -253,7 +254,7 @@ def test_numbers_that_never_settle_cannot_be_captured():
         def scalars(self, t):
             return (self.lr / t,)
 
-    with pytest.raises(ValueError, match="capturable: .*still change"):
+    with pytest.raises(ValueError, match=r"capturable: .*still change"):
         Falling(capturable=True).update(to_gpu(arrays(0)), to_gpu(arrays(1)))
 
 

@@ -20,18 +20,6 @@ def test_in_the_simulator():
     assert "passed" in done.stdout
 
 
-def test_nothing_of_cuda_is_imported_until_it_is_asked_for():
-    code = """
-import sys
-import numpy as np
-import fastoptim
-p = np.ones(3)
-fastoptim.SGD().update({"p": p}, {"p": p.copy()})
-print(*sorted(name for name in sys.modules if name.split(".")[0] in ("cuda", "numba_cuda") or name == "numba.cuda"))
-"""
-    assert python(code).split() == []
-
-
 NO_PACKAGE = """
 import sys
 import importlib.util
@@ -58,9 +46,3 @@ def test_without_the_extra_the_error_says_what_to_install():
     lines = python(NO_PACKAGE).splitlines()
     assert all("pip install 'fastoptim[cuda12]'" in line and "cuda13" in line for line in lines[:4])
     assert lines[4] == "False"
-
-
-def test_cuda_info_never_raises():
-    info = fastoptim_info = __import__("fastoptim").cuda_info()
-    assert isinstance(fastoptim_info["devices"], list)
-    assert info["devices"] or info["problem"]

@@ -1,5 +1,6 @@
 """The README's code runs as written."""
 
+import inspect
 import re
 from types import SimpleNamespace
 
@@ -69,6 +70,7 @@ def test_every_optimizer_is_in_the_table():
     for name in fastoptim.__all__:
         value = getattr(fastoptim, name)
         if isinstance(value, type) and issubclass(value, fastoptim.Optimizer) and value is not fastoptim.Optimizer:
-            arguments = ", ".join(f"{k}={v:g}" if v is not True else f"{k}=True" for k, v in vars(value()).items()
-                                  if k in value._hyperparameters)  # fmt: skip
+            parameters = inspect.signature(value).parameters.values()
+            defaults = {x.name: x.default for x in parameters if x.kind is not x.KEYWORD_ONLY}
+            arguments = ", ".join(f"{k}={v}" for k, v in defaults.items())
             assert f"| `{name}({arguments.replace('1e-07', '1e-7')})` |" in TEXT

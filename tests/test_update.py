@@ -237,7 +237,9 @@ def test_positional_order_and_defaults():
     }
     for name, defaults in expected.items():
         signature = inspect.signature(getattr(fastoptim, name))
-        assert {k: v.default for k, v in signature.parameters.items()} == defaults
+        positional = {k: v.default for k, v in signature.parameters.items() if v.kind is not v.KEYWORD_ONLY}
+        assert positional == defaults
+        assert list(positional) == list(defaults)
     opt = fastoptim.Adam(0.5, 0.25, 0.125, 1, False)
     assert repr(opt) == "Adam(lr=0.5, beta1=0.25, beta2=0.125, eps=1.0, eps_hat=False)"
 
@@ -250,6 +252,7 @@ WRONG = {
     "decay_rate": [1.0, -1],
     "eps": [-1e-9, math.nan, math.inf],
     "eps_hat": [2, "yes", None],
+    "capturable": [2, "yes", None],
 }
 
 

@@ -1,6 +1,5 @@
 """`fastoptim info`: what decides how fast the kernels are, and what a bug report should hold."""
 
-import ctypes.util
 import os
 import platform
 from importlib import import_module
@@ -87,6 +86,12 @@ def _cache() -> str:
 
 
 def _cuda() -> str:
-    library = ctypes.util.find_library("cuda")
-    found = f"NVIDIA driver library found ({library})" if library else "no NVIDIA driver library found"
-    return f"{found}; this version has CPU kernels only"
+    info = fastoptim.cuda_info()
+    devices = [
+        f"{device['name']} ({device['memory'] / 2**30:.0f} GiB, compute capability "
+        f"{'.'.join(map(str, device['compute_capability']))})"
+        for device in info["devices"]
+    ]
+    versions = [f"{name} {version}" for name, version in info["packages"].items() if version]
+    found = f"driver for CUDA {info['driver']}, {', '.join(devices)}" if devices else info["problem"]
+    return f"{found} ({', '.join(versions) or 'extra not installed'})"
