@@ -39,7 +39,8 @@ def run(optimizers: Sequence[type[Optimizer]], dtypes: Sequence[str]) -> int:
 
 def kernels(cls: type[Optimizer], dtype: np.dtype[Any]) -> None:
     """Compile an optimizer's own loops, and the public kernels for scalars as `Optimizer.scalars` gives them."""
-    cls.kernels.loops.compile(dtype, SERIAL_LIMIT + 1)
+    for size in SERIAL_LIMIT, SERIAL_LIMIT + 1:  # for one thread, and for all
+        cls.kernels.loops.compile(dtype, size)
     scalars = cls().scalars(1)
     for kernel in cls.kernels.cpu, cls.kernels.cpu_serial:
         kernel(np.zeros(1, dtype), np.zeros(1, dtype), np.zeros((len(cls.slots), 1), dtype), scalars)

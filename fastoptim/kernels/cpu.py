@@ -124,8 +124,9 @@ class CpuKernels:
         Raises:
             numba.core.errors.TypingError: if the rule cannot be compiled or does not keep the dtype.
         """
-        self._spans_serial.compile(_signature(dtype))
-        if size > SERIAL_LIMIT:
+        if size <= SERIAL_LIMIT:
+            self._spans_serial.compile(_signature(dtype))
+        else:  # and if they are updated on one thread all the same, a rule that compiled once compiles twice
             self._spans_parallel.compile((*_signature(dtype), numba.intp))
 
     def run(self, spans: Array, scalars: Array, size: int) -> None:
