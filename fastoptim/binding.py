@@ -105,7 +105,7 @@ class Binding:
             pack = struct.Struct(f"{kernels.scalar_count}{dtype.char}").pack_into
             self._banks.append(Bank(self._table[first:row], numbers, size, pack))
         gradients = self._table[:, GRAD]
-        self._known = Known(tuple(params), rows, (gradients.ctypes.data, gradients.strides[0]))
+        self._accept = Known(tuple(params), rows, (gradients.ctypes.data, gradients.strides[0])).accept
 
     @property
     def is_direct(self) -> bool:
@@ -114,7 +114,7 @@ class Binding:
 
     def accepts(self, key: Any, params: tuple[Any, ...], grads: tuple[Any, ...]) -> bool:
         """Whether the parameters are the same and the gradients like those before; if so, take the new gradients."""
-        return self.key == key and self._known.accept(params, grads)
+        return self.key == key and self._accept(params, grads)
 
     def compile(self) -> None:
         """Have the kernels ready, so that nothing can fail once the first parameter is written."""

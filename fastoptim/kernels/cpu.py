@@ -131,8 +131,7 @@ class CpuKernels:
 
     def run(self, spans: Array, scalars: Array, size: int) -> None:
         """Update the `size` elements of `spans` (int64, `(rows, COLUMNS)`), of the dtype of `scalars`, in place."""
-        workers = _workers(size)
-        if workers == 1:
+        if size <= SERIAL_LIMIT or (workers := _workers(size)) == 1:
             self._spans_serial(spans, scalars)
         else:
             start = perf_counter()

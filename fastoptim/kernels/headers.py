@@ -73,11 +73,12 @@ class Known:
         # One array, because each argument of a compiled function costs 0.1 us. And no constants: they would go into
         # the cache, and addresses are others in the next process.
         addresses = id(np.ndarray), id(params), id(views), places.ctypes.data, extents.ctypes.data
-        self.words = np.array([*addresses, len(params), len(extents)], np.int64)
+        self._words = np.array([*addresses, len(params), len(extents)], np.int64)
 
     def accept(self, params: tuple[Any, ...], grads: tuple[Any, ...]) -> bool:
         """Whether nothing has changed that matters; if so, write the gradients' addresses into the spans table."""
-        return bool(_accept(id(params), id(grads), self.words))
+        accepted: bool = _accept(id(params), id(grads), self._words)
+        return accepted
 
 
 @compiled(nogil=False)  # it reads Python's objects

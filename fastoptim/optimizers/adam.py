@@ -33,6 +33,6 @@ class Adam(Optimizer):
     eps_hat: bool = switch(True)
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        bias1, bias2 = 1 - self.beta1**t, sqrt(1 - self.beta2**t)
-        eps = self.eps if self.eps_hat else self.eps * bias2
-        return self.lr * bias2 / bias1, 1 - self.beta1, 1 - self.beta2, eps
+        beta1, beta2 = self.beta1, self.beta2
+        bias1, bias2 = 1 - beta1**t, sqrt(1 - beta2**t)
+        return self.lr * bias2 / bias1, 1 - beta1, 1 - beta2, self.eps if self.eps_hat else self.eps * bias2
