@@ -9,8 +9,9 @@ from rich.box import MARKDOWN, SIMPLE_HEAD
 from rich.console import Console
 
 from bench.chart import draw
+from bench.neighbours import LIMIT
 from bench.runs import RunError, load
-from bench.tables import changes, starts, steps
+from bench.tables import MARK, changes, starts, steps
 
 WIDE = 200  # columns: a Markdown table's rows must not be broken
 
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if table.row_count:
             console.print(table)
     console.print(str(run))
+    if any(case.disturbed for case in run.cases.values()):
+        console.print(f"{MARK} other processes took more than {LIMIT:.0%} of the CPU time meanwhile: measure again")
     if options.against:
         console.print(f"before: {old}")
         console.print(f"{flagged} of {table.row_count} changed by more than {options.threshold:g} %")

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.neighbours import LIMIT
+
 Key = tuple[str, str, str]
 
 
@@ -21,12 +23,14 @@ class Case:
         seconds: the median of one step, or of one process.
         gb_per_s: what a step reads and writes in a second; 0 for processes.
         ratio: its speed divided by that of the ceiling (of `import numba`, for processes), measured in turn with it.
+        disturbed: whether others took so much of the machine that the result means little.
     """
 
     key: Key
     seconds: float
     gb_per_s: float
     ratio: float
+    disturbed: bool
 
 
 @dataclass(frozen=True)
@@ -76,4 +80,5 @@ def load(path: Path) -> Run:
 def _case(stats: dict[str, Any], info: dict[str, Any]) -> Case:
     ratio = info["ratio_to_import_numba" if info["work"] == "start" else "ratio_to_ceiling"]
     key = info["work"], info.get("optimizer", ""), info["contender"]
-    return Case(key, float(stats["median"]), float(info.get("gb_per_s", 0)), float(ratio))
+    disturbed = (info.get("neighbours") or 0) > LIMIT
+    return Case(key, float(stats["median"]), float(info.get("gb_per_s", 0)), float(ratio), disturbed)

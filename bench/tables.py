@@ -11,19 +11,25 @@ from bench.runs import Case, Key, Run, RunError
 from bench.workloads import WORKLOADS
 
 OURS = "fastoptim"  # the contender whose speed is divided by the others'
+MARK = "?"  # behind results that were disturbed
 seconds = EngFormatter(unit="s", places=1)
 
 
 def steps(run: Run, optimizer: str | None, box: Box) -> Table:
     """Every contender's step, of one optimizer or of all."""
-    table = _table("Time", "GB/s", "Of ceiling", "Speed-up", box=box)
+    table = _table("Time", "GB/s", "Of ceiling", "Speed-up", "", box=box)
     for (_, name), cases in groupby(run.steps, key=lambda case: case.key[:2]):
         if optimizer not in (None, name):
             continue
         table.add_section()
         for case in cases:
             table.add_row(
-                *_names(case.key), seconds(case.seconds), f"{case.gb_per_s:.1f}", f"{case.ratio:.1%}", _lead(run, case)
+                *_names(case.key),
+                seconds(case.seconds),
+                f"{case.gb_per_s:.1f}",
+                f"{case.ratio:.1%}",
+                _lead(run, case),
+                _mark(case),
             )
     return table
 
@@ -31,10 +37,10 @@ def steps(run: Run, optimizer: str | None, box: Box) -> Table:
 def starts(run: Run, box: Box) -> Table:
     """What one waits for in a new process."""
     table = Table("New process", box=box)
-    for name in "Time", "Time of import numba":
+    for name in "Time", "Time of import numba", "":
         table.add_column(name, justify="right")
     for case in run.starts:
-        table.add_row(case.key[2], seconds(case.seconds), f"{1 / case.ratio:.2f} x")
+        table.add_row(case.key[2], seconds(case.seconds), f"{1 / case.ratio:.2f} x", _mark(case))
     return table
 
 
@@ -53,6 +59,7 @@ def changes(old: Run, new: Run, threshold: float, box: Box) -> tuple[Table, int]
         if abs(change) > threshold:
             flagged += 1
             flag, style = ("faster", "green") if change > 0 else ("slower", "bold red")
+        flag += _mark(old.cases[key], new.cases[key])
         table.add_row(*_names(key), *(f"{ratio:.3f}" for ratio in ratios), f"{change:+.1%}", flag, style=style)
     if not table.row_count:
         raise RunError("the two runs have no case in common")
@@ -73,6 +80,10 @@ def _names(key: Key) -> tuple[str, str, str]:
         optimizer,
         TABLE[contender].title if contender in TABLE else contender,
     )
+
+
+def _mark(*cases: Case) -> str:
+    return MARK if any(case.disturbed for case in cases) else ""
 
 
 def _lead(run: Run, case: Case) -> str:

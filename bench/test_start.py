@@ -38,4 +38,10 @@ def test_start(program: str, benchmark: Any, effort: Effort, machine: dict[str, 
     benchmark.group = "start"
     measured = measure_in_turn(benchmark, process(PROGRAMS[program]), process("import numba"), effort)
     if measured:
-        benchmark.extra_info.update(work="start", contender=program, ratio_to_import_numba=1 / measured[1], **machine)
+        benchmark.extra_info.update(
+            work="start",
+            contender=program,
+            ratio_to_import_numba=measured.ratio,
+            neighbours=measured.neighbours,
+            **machine,
+        )

@@ -30,7 +30,6 @@ def test_update(work: str, optimizer: str, contender: str, benchmark: Any, effor
     benchmark.group = f"{work} {optimizer}"
     measured = measure_in_turn(benchmark, step, ceiling(size, slots), effort)
     if measured:
-        seconds, times_ceiling = measured
         moved = (3 + 2 * slots) * FLOAT * size  # parameter and state are read and written, the gradient is read
         benchmark.extra_info.update(
             work=work,
@@ -38,7 +37,8 @@ def test_update(work: str, optimizer: str, contender: str, benchmark: Any, effor
             contender=contender,
             elements=size,
             bytes=moved,
-            gb_per_s=moved / seconds / 1e9,
-            ratio_to_ceiling=1 / times_ceiling,
+            gb_per_s=moved / measured.seconds / 1e9,
+            ratio_to_ceiling=measured.ratio,
+            neighbours=measured.neighbours,
             **machine,
         )

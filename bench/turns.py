@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
+
+from bench.neighbours import Neighbours
 
 Step = Callable[[], object]
 
@@ -58,25 +60,35 @@ class Turn:
             self.step()
 
 
-def measure_in_turn(benchmark: Any, step: Step, baseline: Step, effort: Effort) -> tuple[float, float] | None:
-    """Benchmark `step`; between its rounds, measure `baseline`.
+class Measured(NamedTuple):
+    """What was measured.
 
-    Returns:
-        The median seconds of one step, and the median, over all rounds, of the step's seconds divided by those that the
-        baseline took just before and after. None if benchmarks are disabled.
+    Attributes:
+        seconds: of one step, the median.
+        ratio: the speed of the step divided by that of the baseline just before and after: the median of all rounds.
+        neighbours: the part of the machine's CPU time that others have taken meanwhile, or None if unknown.
     """
-    own, other = Turn(step, effort), Turn(baseline, effort)
-    others: list[float] = []
+
+    seconds: float
+    ratio: float
+    neighbours: float | None
+
+
+def measure_in_turn(benchmark: Any, step: Step, baseline: Step, effort: Effort) -> Measured | None:
+    """Benchmark `step`; between its rounds, measure `baseline`. Returns None if benchmarks are disabled."""
+    mine, other = Turn(step, effort), Turn(baseline, effort)
+    baselines: list[float] = []
 
     def change_turn() -> None:
         other.settle()
-        others.append(other.measure(other.calls))
-        own.settle()
+        baselines.append(other.measure(other.calls))
+        mine.settle()
 
+    neighbours = Neighbours()
     change_turn()
-    benchmark.pedantic(own.step, rounds=own.rounds, iterations=own.calls, teardown=change_turn)
+    benchmark.pedantic(mine.step, rounds=mine.rounds, iterations=mine.calls, teardown=change_turn)
     if benchmark.disabled:
         return None
     rounds = benchmark.stats.stats.data
-    ratios = [2 * mine / (before + after) for mine, (before, after) in zip(rounds, pairwise(others), strict=False)]
-    return benchmark.stats.stats.median, median(ratios)
+    ratios = [(before + after) / 2 / own for own, (before, after) in zip(rounds, pairwise(baselines), strict=False)]
+    return Measured(benchmark.stats.stats.median, median(ratios), neighbours.share())

@@ -99,10 +99,13 @@ def check_gradient_shape(name: Any, shape: tuple[int, ...], expected: tuple[int,
 
 def on_device(array: Any) -> bool:
     """Whether an array, of whatever library, is on a GPU."""
-    # the second is Numba's own mark, which its simulator sets, too
-    return not isinstance(array, np.ndarray) and any(
-        hasattr(array, mark) for mark in ("__cuda_array_interface__", "__cuda_ndarray__")
-    )
+    try:
+        # the second is Numba's own mark, which its simulator sets, too
+        return not isinstance(array, np.ndarray) and any(
+            hasattr(array, mark) for mark in ("__cuda_array_interface__", "__cuda_ndarray__")
+        )
+    except RuntimeError:  # a tensor of torch that requires a gradient: it is, and refused when it is looked at
+        return True
 
 
 def check_overlaps(names: Sequence[Any], params: Sequence[Array], grads: Sequence[Array]) -> None:

@@ -245,7 +245,7 @@ class DeviceBinding:
             scalars = clock.scalars(dtype) if clock else numbers
             where = table + first * self._spans.strides[0]
             self._launches.append(kernels.device_loops.prepare(self._spans[first:row], scalars, where, self._device))
-        self._written = False  # whether the table on the device is that of the host
+        self._written_on: int | None = None  # the stream in whose order the device's table is that of the host
 
     def accepts(self, key: Any, params: tuple[Any, ...], grads: tuple[Any, ...]) -> bool:
         """Whether the parameters are the same and the gradients like those before; if so, take the new gradients."""
@@ -270,7 +270,7 @@ class DeviceBinding:
                 return False
             self._grads[i], self._gradients[i] = _reference(grad), new.address
             self._spans[self._rows[i], GRAD] = new.address
-            self._written = False
+            self._written_on = None
         return True
 
     def set_scalars(self, scalars: Sequence[float]) -> None:
@@ -281,9 +281,10 @@ class DeviceBinding:
     def run(self, stream: Any = None) -> None:
         """Update all parameters and state in place, on a stream, without waiting for it."""
         address = self._stream if stream is None else stream_address(stream)
-        if self._table is not None and not self._written:
+        # A captured write has not happened yet, and one on another stream perhaps not.
+        if self._table is not None and (self._clock is not None or self._written_on != address):
             write_words(pointer(self._table), self._spans, self._device, address)
-            self._written = True
+            self._written_on = address
         for launch in self._launches:
             launch(address)
         if self._clock is not None:

@@ -1,7 +1,8 @@
 """Hyperparameters: plain attributes that refuse a wrong value, at construction and whenever they are assigned."""
 
+import inspect
 import math
-from typing import Any
+from typing import Any, ClassVar, dataclass_transform
 
 
 class Hyperparameter:
@@ -55,6 +56,51 @@ def fraction(default: float) -> Any:
     return _Number(default, 1.0)
 
 
-def switch(default: bool, kw_only: bool = False) -> Any:
-    """True or False; `kw_only` for an argument that is given by its name alone."""
+def switch(default: bool) -> Any:
+    """True or False."""
+    return _Switch(default)
+
+
+def option(*, default: bool, kw_only: bool) -> Any:
+    """True or False, as keywords, which is how type checkers want them: for what every optimizer has behind its own."""
     return _Switch(default, kw_only)
+
+
+@dataclass_transform(field_specifiers=(option,))  # anything else that a field is set to is its default to type checkers
+class HasHyperparameters:
+    """Makes the constructor, and the `repr`, of a class whose hyperparameters are declared in its body."""
+
+    _hyperparameters: ClassVar[dict[str, Hyperparameter]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        members = [item for base in reversed(cls.__mro__) for item in vars(base).items()]
+        cls._hyperparameters = {name: value for name, value in members if isinstance(value, Hyperparameter)}
+        if "__init__" not in vars(cls):
+            own_order = sorted(cls._hyperparameters.items(), key=lambda item: item[1].kw_only)
+            kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+            cls.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # what help() and inspect look at
+                [inspect.Parameter(name, kinds[x.kw_only], default=x.default) for name, x in own_order]
+            )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        signature: inspect.Signature = type(self).__signature__  # type: ignore[attr-defined]
+        try:
+            values = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{type(self).__name__}{signature}: {error}") from None
+        values.apply_defaults()
+        for name, value in values.arguments.items():
+            setattr(self, name, value)
+
+    def hyperparameters(self) -> tuple[Any, ...]:
+        """Their values, in order."""
+        return tuple(getattr(self, name) for name in self._hyperparameters)
+
+    def __repr__(self) -> str:
+        values = ", ".join(
+            f"{name}={getattr(self, name)!r}"
+            for name, x in self._hyperparameters.items()
+            if not x.kw_only or getattr(self, name) != x.default
+        )
+        return f"{type(self).__name__}({values})"

@@ -1,14 +1,13 @@
 """The optimizer: `update(params, grads)`, steps, state. A subclass says its rule, its slots and its step's scalars."""
 
-import inspect
 import struct
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from fastoptim.binding import Binding
 from fastoptim.buffers import HOST, Array, FlatDict, Layout, Memory, memory_of
 from fastoptim.checks import as_gradient, check_gradient, check_mappings, check_overlaps, check_params, on_device
-from fastoptim.hyperparameters import Hyperparameter, fraction, nonnegative, switch
+from fastoptim.hyperparameters import HasHyperparameters, option
 from fastoptim.kernels import Kernels
 from fastoptim.kernels.rule import Rule, arguments, is_rule
 from fastoptim.state import State
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
 Arrays = tuple[Any, ...]
 
 
-@dataclass_transform(field_specifiers=(nonnegative, fraction, switch))
-class Optimizer:
+class Optimizer(HasHyperparameters):
     """Base of all optimizers, and of your own:
 
         class Lion(Optimizer):
@@ -47,20 +45,10 @@ class Optimizer:
     rule: ClassVar[Rule]
     slots: ClassVar[tuple[str, ...]] = ()
     kernels: ClassVar[Kernels]
-    _hyperparameters: ClassVar[dict[str, Hyperparameter]] = {}
-
-    capturable: bool = switch(False, kw_only=True)
+    capturable: bool = option(default=False, kw_only=True)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        members = [item for base in reversed(cls.__mro__) for item in vars(base).items()]
-        cls._hyperparameters = {name: value for name, value in members if isinstance(value, Hyperparameter)}
-        if "__init__" not in vars(cls):
-            own_order = sorted(cls._hyperparameters.items(), key=lambda item: item[1].kw_only)
-            kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-            cls.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # what help() and inspect look at
-                [inspect.Parameter(name, kinds[x.kw_only], default=x.default) for name, x in own_order]
-            )
         if "rule" in vars(cls):
             if not is_rule(cls.rule):
                 raise TypeError(f"{cls.__name__}: its rule {cls.rule!r} is not declared, put @fastoptim.rule before it")
@@ -73,14 +61,7 @@ class Optimizer:
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if not hasattr(self, "kernels"):
             raise TypeError(f"{type(self).__name__} has no rule: expected a subclass that says `rule = ...`")
-        signature: inspect.Signature = type(self).__signature__  # type: ignore[attr-defined]
-        try:
-            values = signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{type(self).__name__}{signature}: {error}") from None
-        values.apply_defaults()
-        for name, value in values.arguments.items():
-            setattr(self, name, value)
+        super().__init__(*args, **kwargs)
         self._iter = 0
         self._clock: Clock | None = None  # of a capturable optimizer, once it has updated arrays on a GPU
         self._state = State(self.slots)
@@ -121,7 +102,7 @@ class Optimizer:
                 one's gradient, or its shape is another now. After any of these nothing has changed.
             RuntimeError: arrays are on a GPU, but what is needed there is not installed; it says what to install.
         """
-        if self._clock is not None and self._clock.settings != self._settings():
+        if self._clock is not None and self._clock.settings != self.hyperparameters():
             self._binding = None
         key, own, given = self._arrays(params, grads)
         binding = self._binding
@@ -218,13 +199,10 @@ class Optimizer:
             if self.capturable and clock is None:
                 clock = device.Clock(self._iter, found)
             if clock is not None:
-                clock.fill(self._settings(), {place.dtype for place in places}, self.scalars)
+                clock.fill(self.hyperparameters(), {place.dtype for place in places}, self.scalars)
             binding = device.DeviceBinding(key, own, given, found, places, state, self.kernels, clock)
         self._state, self._clock = state, clock
         return binding
-
-    def _settings(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, name) for name in self._hyperparameters)
 
     def _state_in(self, memory: Memory) -> State:
         """The state, which has to be where the arrays are, once there is some."""
@@ -236,14 +214,6 @@ class Optimizer:
                 f"the arrays are on {there!r}, but the optimizer's state is on {here!r}: opt.to({there!r})"
             )
         return self._state
-
-    def __repr__(self) -> str:
-        values = ", ".join(
-            f"{name}={getattr(self, name)!r}"
-            for name, x in self._hyperparameters.items()
-            if not x.kw_only or getattr(self, name) != x.default
-        )
-        return f"{type(self).__name__}({values})"
 
     def __getstate__(self) -> dict[str, Any]:  # for pickle and copy.deepcopy: addresses mean nothing elsewhere
         return {**self.__dict__, "_iter": self.iter, "_clock": None, "_binding": None, "_flat_layout": None}

@@ -258,6 +258,42 @@ def test_numbers_that_never_settle_cannot_be_captured():
         Falling(capturable=True).update(to_gpu(arrays(0)), to_gpu(arrays(1)))
 
 
+class NeedsGradient:
+    """As a tensor of torch that requires one answers."""
+
+    @property
+    def __cuda_array_interface__(self):
+        raise RuntimeError("use detach()")
+
+    @property
+    def __array_interface__(self):
+        raise RuntimeError("use detach()")
+
+
+def test_a_tensor_that_requires_a_gradient_is_refused_by_name():
+    on_gpu = to_gpu(arrays(0))
+    with pytest.raises(TypeError, match=r"params\['b'\]: use detach"):
+        fastoptim.SGD().update({**on_gpu, "b": NeedsGradient()}, on_gpu)
+
+
+def test_a_table_is_written_for_each_new_stream(monkeypatch):
+    from fastoptim import device
+
+    written, write = [], device.write_words
+    monkeypatch.setattr(device, "write_words", lambda *args: (written.append(args[3]), write(*args)))
+    on_gpu, grads = to_gpu(arrays(0)), to_gpu(arrays(1))
+    opt = fastoptim.SGD()
+    for _ in range(3):
+        opt.update(on_gpu, grads)
+    assert written == [0]
+    opt.update(on_gpu, to_gpu(arrays(1)))
+    assert written == [0, 0]
+    if SIMULATED:  # where a stream is but a number
+        opt.update(on_gpu, grads, stream=7)
+        opt.update(on_gpu, grads, stream=7)
+        assert written == [0, 0, 7]
+
+
 @hardware
 def test_two_streams_at_once():
     streams = [cuda.stream(), cuda.stream()]

@@ -134,7 +134,10 @@ def described(array: Any, name: str) -> DeviceArray:
     Raises:
         TypeError: if it is not on a GPU, not contiguous or neither float32 nor float64.
     """
-    interface = getattr(array, INTERFACE, None)
+    try:
+        interface = getattr(array, INTERFACE, None)
+    except RuntimeError as error:  # a tensor of torch that requires a gradient
+        raise TypeError(f"{name}: {error}") from error
     if interface is None:
         raise TypeError(f"{name}: expected an array on a GPU, with {INTERFACE}, got {type(array).__name__}")
     dtype, shape, strides = np.dtype(interface["typestr"]), tuple(interface["shape"]), interface.get("strides")
