@@ -201,7 +201,7 @@ def memory_of(device: str) -> Memory:
     if device == "cpu":
         return HOST
     if device == "cuda":
-        from fastoptim.device import DEVICE  # imported when it is asked for, as it takes a second
+        from fastoptim.device_memory import DEVICE  # imported when it is asked for, as it takes a second
 
         return DEVICE
     raise ValueError(f"device: expected 'cpu' or 'cuda', got {device!r}")

@@ -1,4 +1,4 @@
-"""Arrays on a GPU: their memory, what `update` refuses of them, and how they are bound to the kernels.
+"""Arrays on a GPU: what `update` refuses of them, and how they are bound to the kernels.
 
 The counterpart of `checks` and `binding`. It is imported when the first array on a GPU is seen.
 """
@@ -15,6 +15,7 @@ import numpy as np
 
 from fastoptim.buffers import Array, Layout
 from fastoptim.checks import check_gradient_shape, on_device
+from fastoptim.device_memory import DEVICE
 from fastoptim.kernels import Kernels
 from fastoptim.kernels.cpu import COLUMNS, GRAD
 from fastoptim.kernels.cuda_launch import (
@@ -30,33 +31,6 @@ from fastoptim.kernels.cuda_launch import (
 )
 from fastoptim.kernels.cuda_memory import cuda
 from fastoptim.state import Place, State
-
-
-class DeviceMemory:
-    """The memory of the current GPU: arrays of Numba, which CuPy and torch take without a copy."""
-
-    name = "cuda"
-    alignment = 16  # bytes: what a thread loads at once
-
-    def zeros(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-        """Zeros in a new array."""
-        return cuda.to_device(np.zeros(shape, dtype))
-
-    def address(self, array: Any) -> int:
-        """Where an array begins."""
-        return described(array, "array").address
-
-    def write(self, array: Any, numbers: Array) -> None:
-        """Copy numbers from the host into an array."""
-        if array.size:
-            array.copy_to_device(numbers)
-
-    def read(self, array: Any) -> Array:
-        """The numbers of an array, on the host, when all that the GPU was asked to do before is done."""
-        return np.asarray(array.copy_to_host()) if array.size else np.zeros(array.shape, array.dtype)
-
-
-DEVICE = DeviceMemory()
 
 
 def check(names: Sequence[Any], params: Sequence[Any], grads: Sequence[Any], state: State) -> list[DeviceArray]:

@@ -186,10 +186,11 @@ class Optimizer(HasHyperparameters):
         self, params: Any, grads: Any, flat: bool, names: Arrays, own: Arrays, given: Arrays
     ) -> "DeviceBinding":
         from fastoptim import device  # imported when it is asked for, as it takes a second
+        from fastoptim.device_memory import DEVICE
 
         found = device.check(names, own, given, self._state)
         with device.current(found):
-            state = self._state_in(device.DEVICE).including(names, found[: len(names)], flat)
+            state = self._state_in(DEVICE).including(names, found[: len(names)], flat)
             key: Any = names
             places = [state.places[name] for name in names]
             if flat and (flat_places := state.flat_places(params.layout)):
