@@ -128,6 +128,7 @@ def test_threads_that_numba_was_given_are_used():
     assert numba.get_num_threads() >= 1
     code = """
 from fastoptim.kernels import cpu
+cpu.WAIT = float("inf")
 calls = []
 loops = fastoptim.Adam.kernels.loops
 parallel = loops._spans_parallel
