@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MultipleLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from bench.contenders import TABLE
 from bench.runs import Case, Run, RunError
@@ -70,7 +70,7 @@ def _panel(axes: Axes, cases: list[Case], places: int) -> None:
     axes.set_title(title, fontsize=8.5, loc="left", color=INK)
     axes.set_ylim(places - 0.5, -0.5)
     axes.set_xlim(0, 1.25 * max(1, *(case.ratio for case in cases)))
-    axes.xaxis.set(major_locator=MultipleLocator(0.25), major_formatter=PercentFormatter(xmax=1))
+    axes.xaxis.set(major_locator=MaxNLocator(5, steps=[1, 2.5, 5, 10]), major_formatter=PercentFormatter(xmax=1))
     axes.tick_params(length=0, labelsize=7.5, labelcolor=INK)
     axes.tick_params(axis="x", labelcolor=PALE, labelsize=7)
     axes.spines[["top", "right", "bottom"]].set_visible(False)

@@ -62,7 +62,7 @@ def _tensors(torch: Any, data: Data) -> list[Any]:
     torch.set_num_threads(numba.get_num_threads())
     tensors = [torch.from_numpy(param).requires_grad_() for param in data.params.values()]
     for tensor, grad in zip(tensors, data.grads[0].values(), strict=True):
-        tensor.grad = torch.from_numpy(grad)
+        tensor.grad = torch.tensor(grad)  # a copy: with foreach, Nesterov's momentum is added to the gradients in place
     return tensors
 
 

@@ -3,7 +3,7 @@
 from itertools import groupby
 
 from matplotlib.ticker import EngFormatter
-from rich.box import Box
+from rich.box import MARKDOWN, Box
 from rich.table import Table
 
 from bench.contenders import TABLE
@@ -17,19 +17,19 @@ seconds = EngFormatter(unit="s", places=1)
 
 def steps(run: Run, optimizer: str | None, box: Box) -> Table:
     """Every contender's step, of one optimizer or of all."""
-    table = _table("Time", "GB/s", "Of ceiling", "Speed-up", "", box=box)
+    table = _table("Time", "GB/s", "Of ceiling", "Speed-up", box=box)
     for (_, name), cases in groupby(run.steps, key=lambda case: case.key[:2]):
         if optimizer not in (None, name):
             continue
-        table.add_section()
+        if box is not MARKDOWN:  # which has no lines between rows
+            table.add_section()
         for case in cases:
             table.add_row(
                 *_names(case.key),
                 seconds(case.seconds),
                 f"{case.gb_per_s:.1f}",
-                f"{case.ratio:.1%}",
+                f"{case.ratio:.1%}{_mark(case)}",
                 _lead(run, case),
-                _mark(case),
             )
     return table
 
@@ -37,10 +37,10 @@ def steps(run: Run, optimizer: str | None, box: Box) -> Table:
 def starts(run: Run, box: Box) -> Table:
     """What one waits for in a new process."""
     table = Table("New process", box=box)
-    for name in "Time", "Time of import numba", "":
+    for name in "Time", "Time of import numba":
         table.add_column(name, justify="right")
     for case in run.starts:
-        table.add_row(case.key[2], seconds(case.seconds), f"{1 / case.ratio:.2f} x", _mark(case))
+        table.add_row(case.key[2], seconds(case.seconds), f"{1 / case.ratio:.2f} x{_mark(case)}")
     return table
 
 
@@ -67,7 +67,9 @@ def changes(old: Run, new: Run, threshold: float, box: Box) -> tuple[Table, int]
 
 
 def _table(*numbers: str, box: Box) -> Table:
-    table = Table("Workload", "Optimizer", "Contender", box=box)
+    table = Table(box=box, collapse_padding=True)
+    for name in "Workload", "Optimizer", "Contender":
+        table.add_column(name, no_wrap=True)
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     return table

@@ -78,7 +78,7 @@ class Binding:
         state: State,
         kernels: Kernels,
     ) -> None:
-        self.key, self._loops = key, kernels.loops
+        self.key, self.state, self._loops = key, state, kernels.loops
         self._banks: list[Bank] = []
         self._detours: list[Detour] = []
         self._table = np.zeros((len(params), COLUMNS), np.int64)
@@ -107,6 +107,8 @@ class Binding:
         gradients = self._table[:, GRAD]
         self._accept = Known(tuple(params), rows, (gradients.ctypes.data, gradients.strides[0])).accept
 
+    clock = None  # as the binding of a capturable optimizer on a GPU has
+
     @property
     def is_direct(self) -> bool:
         """Whether the kernels walk all arrays as they lie: then `accepts` may find others like them."""
@@ -127,19 +129,21 @@ class Binding:
         """Take a step's numbers, rounded to each dtype.
 
         Raises:
-            struct.error, OverflowError: if there are too few or many, or one is no number that the dtype holds.
+            struct.error: if there are too few or many, or one is no number.
         """
         for bank in self._banks:
             bank.pack(bank.scalars, 0, *scalars)
 
-    def run(self, stream: Any = None) -> None:
-        """Update all parameters and state in place.
+    def check_stream(self, stream: Any) -> None:
+        """Refuse a stream.
 
         Raises:
-            ValueError: if there is a stream, as there is none on the CPU; nothing has changed then.
+            ValueError
         """
-        if stream is not None:
-            raise ValueError(f"stream: expected None, as these arrays are on the CPU; got {stream!r}")
+        raise ValueError(f"stream: expected None, as these arrays are on the CPU; got {stream!r}")
+
+    def run(self, stream: Any = None) -> None:
+        """Update all parameters and state in place."""
         for spans, numbers, size, _ in self._banks:
             self._loops.run(spans, numbers, size)
         for detour in self._detours:

@@ -74,7 +74,9 @@ class Layout:
 class FlatDict(Mapping[Any, Array]):
     """A read-only dict whose arrays are views of one 1-D buffer per dtype, without gaps, in the dict's order.
 
-    Made by `flatten`. Write into its arrays (`flat["W1"][...] = x`, `flat["W1"] += x`) or into the buffer itself.
+    Made by `flatten`. Write into its arrays (`flat["W1"][...] = x`, `flat["W1"] += x`) or into the buffer itself. After
+    the first update of a layout only the buffers are looked at: a view made read-only does not stop an update, a buffer
+    made read-only does.
 
     Attributes:
         buffers: the 1-D buffers, by dtype.
@@ -126,7 +128,7 @@ class FlatDict(Mapping[Any, Array]):
         return self.copy()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return flatten, (dict(self.to_host()), self.memory.name)
+        return _restored, (self.layout, [self.memory.read(array) for array in self.arrays], self.memory.name)
 
     def __getitem__(self, name: Any) -> Array:
         view: Array = self._views[name]
@@ -163,6 +165,13 @@ class FlatDict(Mapping[Any, Array]):
     def __repr__(self) -> str:
         arrays = ", ".join(f"{name!r}: {view.dtype} {view.shape}" for name, view in self._views.items())
         return f"FlatDict({{{arrays}}})"
+
+
+def _restored(layout: Layout, arrays: list[Array], device: str) -> FlatDict:
+    flat = FlatDict(layout, memory_of(device))
+    for mine, numbers in zip(flat.arrays, arrays, strict=True):
+        flat.memory.write(mine, numbers)
+    return flat
 
 
 def flatten(params: Mapping[Any, Array], device: str = "cpu") -> FlatDict:

@@ -42,7 +42,7 @@ def check_params(names: Sequence[Any], params: Sequence[Any]) -> None:
             raise ValueError(f"{what}: it is read-only, expected a writeable array, as it is updated in place")
         if _overlaps_itself(param):
             raise ValueError(
-                f"{what}: some of its elements share memory (strides {param.strides}, shape {param.shape})"
+                f"{what}: some of its elements may share memory (strides {param.strides}, shape {param.shape})"
             )
 
 

@@ -190,7 +190,7 @@ class DeviceBinding:
         kernels: Kernels,
         clock: Clock | None,
     ) -> None:
-        self.key, self._params, self._clock = key, tuple(params), clock
+        self.key, self.state, self.clock, self._params = key, state, clock, tuple(params)
         self._found = list(found[: len(params)])
         self._grads = [_reference(grad) for grad in grads]
         self._gradients = [grad.address for grad in found[len(params) :]]
@@ -252,17 +252,25 @@ class DeviceBinding:
         for pack, numbers in self._packs:
             pack(numbers, 0, *scalars)
 
+    def check_stream(self, stream: Any) -> None:
+        """Refuse what is no stream.
+
+        Raises:
+            TypeError
+        """
+        stream_address(stream)
+
     def run(self, stream: Any = None) -> None:
         """Update all parameters and state in place, on a stream, without waiting for it."""
         address = self._stream if stream is None else stream_address(stream)
         # A captured write has not happened yet, and one on another stream perhaps not.
-        if self._table is not None and (self._clock is not None or self._written_on != address):
+        if self._table is not None and (self.clock is not None or self._written_on != address):
             write_words(pointer(self._table), self._spans, self._device, address)
             self._written_on = address
         for launch in self._launches:
             launch(address)
-        if self._clock is not None:
-            self._clock.advance(address)
+        if self.clock is not None:
+            self.clock.advance(address)
 
 
 def _reference(array: Any) -> Callable[[], Any]:

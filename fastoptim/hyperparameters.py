@@ -4,6 +4,8 @@ import inspect
 import math
 from typing import Any, ClassVar, dataclass_transform
 
+import numpy as np
+
 
 class Hyperparameter:
     """A data descriptor that keeps the checked value in the instance's own dict, where reading it costs nothing."""
@@ -32,7 +34,7 @@ class _Number(Hyperparameter):
         expected = "a finite number >= 0" if self.below == math.inf else f"a number in [0, {self.below:g})"
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if isinstance(value, str | bytes) or not 0 <= number < self.below:
             raise ValueError(f"{self.name}: expected {expected}, got {value!r}")
@@ -41,7 +43,7 @@ class _Number(Hyperparameter):
 
 class _Switch(Hyperparameter):
     def check(self, value: Any) -> bool:
-        if value not in (True, False):
+        if not isinstance(value, bool | np.bool_ | int) or value not in (0, 1):
             raise ValueError(f"{self.name}: expected True or False, got {value!r}")
         return bool(value)
 
@@ -71,24 +73,25 @@ class HasHyperparameters:
     """Makes the constructor, and the `repr`, of a class whose hyperparameters are declared in its body."""
 
     _hyperparameters: ClassVar[dict[str, Hyperparameter]] = {}
+    _signature: ClassVar[inspect.Signature]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        members = [item for base in reversed(cls.__mro__) for item in vars(base).items()]
-        cls._hyperparameters = {name: value for name, value in members if isinstance(value, Hyperparameter)}
-        if "__init__" not in vars(cls):
-            own_order = sorted(cls._hyperparameters.items(), key=lambda item: item[1].kw_only)
-            kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-            cls.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # what help() and inspect look at
-                [inspect.Parameter(name, kinds[x.kw_only], default=x.default) for name, x in own_order]
-            )
+        members = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
+        found = {name: value for name, value in members.items() if isinstance(value, Hyperparameter)}
+        cls._hyperparameters = dict(sorted(found.items(), key=lambda item: item[1].kw_only))
+        kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+        cls._signature = inspect.Signature(
+            [inspect.Parameter(name, kinds[x.kw_only], default=x.default) for name, x in cls._hyperparameters.items()]
+        )
+        if not any("__init__" in vars(base) for base in cls.__mro__[: cls.__mro__.index(HasHyperparameters) - 1]):
+            cls.__signature__ = cls._signature  # type: ignore[attr-defined]  # what help() and inspect look at
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        signature: inspect.Signature = type(self).__signature__  # type: ignore[attr-defined]
         try:
-            values = signature.bind(*args, **kwargs)
+            values = self._signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"{type(self).__name__}{signature}: {error}") from None
+            raise TypeError(f"{type(self).__name__}{self._signature}: {error}") from None
         values.apply_defaults()
         for name, value in values.arguments.items():
             setattr(self, name, value)

@@ -1,5 +1,6 @@
 """The optimizer: `update(params, grads)`, steps, state. A subclass says its rule, its slots and its step's scalars."""
 
+import copy
 import struct
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -109,8 +110,12 @@ class Optimizer(HasHyperparameters):
         if binding is None or not binding.accepts(key, own, given):
             # `given` holds what was made of the gradients, which the binding knows by address alone
             binding, given = self._bind(params, grads)
-        if self._clock is None:
+        if binding.clock is None:
             self._set_scalars(binding, self._iter + 1)
+        if stream is not None:
+            binding.check_stream(stream)
+        if binding is not self._binding:  # nothing can be refused any more
+            self._keep(binding)
         binding.run(stream)
         self._iter += 1
 
@@ -129,7 +134,7 @@ class Optimizer(HasHyperparameters):
         scalars = self.scalars(step)
         try:
             binding.set_scalars(scalars)
-        except (struct.error, OverflowError) as error:
+        except struct.error as error:
             names = ", ".join(arguments(self.rule)[2 + len(self.slots) :])
             what = f"{type(self).__name__}.scalars({step})"
             raise ValueError(
@@ -141,6 +146,8 @@ class Optimizer(HasHyperparameters):
         if type(params) is FlatDict and type(grads) is FlatDict and params.layout is grads.layout is self._flat_layout:
             return self._flat_layout, params.arrays, grads.arrays
         try:
+            if type(grads) is not dict:  # whose lookup may do more than look
+                check_mappings(params, grads)
             names = tuple(params)
             return names, tuple(params.values()), tuple(map(grads.__getitem__, names))
         except (KeyError, TypeError, AttributeError):
@@ -160,9 +167,13 @@ class Optimizer(HasHyperparameters):
             if self._binding is not None and self._binding.accepts(names, own, given):
                 return self._binding, given
             binding = self._bind_on_host(params, grads, flat, names, own, given)
+        return binding, given
+
+    def _keep(self, binding: "Binding | DeviceBinding") -> None:
+        """Have the binding's state, and the binding itself for the next update, if it may be good for that."""
+        self._state, self._clock = binding.state, binding.clock
         self._binding = binding if binding.is_direct else None
         self._flat_layout = binding.key if isinstance(binding.key, Layout) else None
-        return binding, given
 
     def _bind_on_host(self, params: Any, grads: Any, flat: bool, names: Arrays, own: Arrays, given: Arrays) -> Binding:
         check_params(names, own)
@@ -179,7 +190,6 @@ class Optimizer(HasHyperparameters):
                 key, own, given, places = params.layout, params.arrays, grads.arrays, flat_places
         binding = Binding(key, own, given, places, state, self.kernels)
         binding.compile()
-        self._state = state
         return binding
 
     def _bind_on_device(
@@ -202,7 +212,6 @@ class Optimizer(HasHyperparameters):
             if clock is not None:
                 clock.fill(self.hyperparameters(), {place.dtype for place in places}, self.scalars)
             binding = device.DeviceBinding(key, own, given, found, places, state, self.kernels, clock)
-        self._state, self._clock = state, clock
         return binding
 
     def _state_in(self, memory: Memory) -> State:
@@ -215,6 +224,9 @@ class Optimizer(HasHyperparameters):
                 f"the arrays are on {there!r}, but the optimizer's state is on {here!r}: opt.to({there!r})"
             )
         return self._state
+
+    def __copy__(self) -> Self:  # two optimizers with one state would spoil it for each other
+        return copy.deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:  # for pickle and copy.deepcopy: addresses mean nothing elsewhere
         return {**self.__dict__, "_iter": self.iter, "_clock": None, "_binding": None, "_flat_layout": None}

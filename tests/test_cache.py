@@ -35,7 +35,14 @@ def test_a_second_process_compiles_nothing():
     assert lines[1::2] == ["True"] * len(names)
 
 
+FAR = """
+from numba.extending import register_jitable
+@register_jitable
+def same(x):
+    return x{far}
+"""
 RULES = """
+import far
 import numpy as np
 from fastoptim import Optimizer, nonnegative, rule
 FACTOR = {factor}
@@ -45,7 +52,7 @@ from numba.extending import register_jitable
 helper = register_jitable(helper)
 @rule
 def mine(p, g, lr, two, factor):
-    return p - lr * g{edit} * helper(two)
+    return p - lr * g{edit} * helper(far.same(two))
 class Mine(Optimizer):
     rule = mine
     lr: float = nonnegative(1.0)
@@ -67,7 +74,9 @@ def test_an_edited_rule_is_compiled_again(tmp_path):
     (tmp_path / "cache").mkdir()
 
     def run(**edits):
-        text = RULES.format(**{"factor": 1.0, "helper": "", "edit": "", **edits})
+        edits = {"factor": 1.0, "helper": "", "edit": "", "far": "", **edits}
+        (tmp_path / "far.py").write_text(FAR.format(**edits))
+        text = RULES.format(**edits)
         (tmp_path / "rules.py").write_text(textwrap.dedent(text))
         # a stale .pyc would be Python's error, not ours: files of equal size written within one second
         return python(USE, tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "cache"), PYTHONDONTWRITEBYTECODE="1").split()
@@ -76,12 +85,14 @@ def test_an_edited_rule_is_compiled_again(tmp_path):
     assert run() == ["-2.0", "1"]
     assert run(edit=" * two") == ["-4.0", "0"]  # the rule
     assert run(helper=" + x") == ["-4.0", "0"]  # what it calls
+    assert run(far=" + x") == ["-4.0", "0"]  # what it calls in another module
     assert run() == ["-2.0", "1"]  # and back
 
 
 def test_two_rules_of_one_name_do_not_share_an_entry(tmp_path):
     for sign, folder in ("+", "one"), ("-", "two"):
         (tmp_path / folder).mkdir()
+        (tmp_path / folder / "far.py").write_text(FAR.format(far=""))
         (tmp_path / folder / "rules.py").write_text(RULES.format(factor=1.0, helper="", edit=f" {sign} p * two"))
     first = python(USE, tmp_path / "one", NUMBA_CACHE_DIR=str(tmp_path))
     second = python(USE, tmp_path / "two", NUMBA_CACHE_DIR=str(tmp_path))
@@ -106,6 +117,25 @@ fastoptim.SGD(lr=1).update({"p": p}, {"p": p.copy()})
 print(p, fastoptim.SGD.kernels.cpu.stats.cache_path)
 """
     assert python(code) == "[0. 0. 0.] None\n"
+
+
+def test_files_cut_short_are_compiled_again(tmp_path):
+    environment = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    code = """
+import numpy as np
+import fastoptim
+p = np.ones(3, np.float32)
+fastoptim.SGD(lr=1).update({"p": p}, {"p": p.copy()})
+print(p, sum(fastoptim.SGD.kernels.loops._spans_serial.stats.cache_hits.values()))
+"""
+    for hits in "0", "1":
+        assert python(code, **environment) == f"[0. 0. 0.] {hits}\n"
+    files = list(tmp_path.rglob("*.nbc"))
+    assert files
+    for file in files:
+        file.write_bytes(file.read_bytes()[:100])
+    for hits in "0", "1":
+        assert python(code, **environment) == f"[0. 0. 0.] {hits}\n"
 
 
 TRAIN_EACH = """

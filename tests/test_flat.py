@@ -106,6 +106,13 @@ def test_copies(params):
         assert list(twin) == list(flat)
 
 
+def test_two_that_are_pickled_together_keep_their_layout(params):
+    flat = fastoptim.flatten(params)
+    one, other = pickle.loads(pickle.dumps((flat, flat.zeros_like())))
+    assert one.layout is other.layout
+    assert_same_bits(one.buffer, flat.buffer)
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [

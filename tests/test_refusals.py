@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -152,6 +153,22 @@ def test_an_array_changed_in_place_is_looked_at_again():
         params["W"].shape = (4, 3)
     with pytest.raises(ValueError, match=r"grads\['W'\]|params\['W'\]"):
         opt.update(params, grads)
+
+
+def test_a_stream_on_the_cpu_is_refused_before_there_is_state():
+    opt = fastoptim.Adam()
+    with pytest.raises(ValueError, match="stream: expected None"):
+        opt.update(*good(), stream=3)
+    assert opt.iter == 0
+    assert not opt.state["m"]
+
+
+def test_a_mapping_that_makes_up_what_it_lacks_is_not_asked_to():
+    params, grads = good()
+    made_up = defaultdict(float, {name: grads[name] for name in ("W", "s")})
+    with pytest.raises(KeyError, match="grads has no 'b'"):
+        fastoptim.Adam().update(params, made_up)
+    assert list(made_up) == ["W", "s"]
 
 
 def test_columns_of_one_matrix_are_apart():

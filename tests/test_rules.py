@@ -106,6 +106,14 @@ def test_kernels_refuse_what_they_would_misread():
             kernel(p[::2], g[::2], state[:, :2], scalars)
         with pytest.raises(TypeError, match="one dtype"):
             kernel(p, g.astype(np.float64), state, scalars)
+        for wrong in scalars[:3], (*scalars, 1.0), np.array(scalars[:1]):
+            with pytest.raises(ValueError, match="number of scalars"):
+                kernel(p, g, state, wrong)
+        frozen = p.copy()
+        frozen.flags.writeable = False
+        with pytest.raises(TypeError, match="writeable"):
+            kernel(frozen, g, state, scalars)
+        kernel(p.copy(), frozen, state.copy(), scalars)  # a gradient may be read-only
     assert (p == 1).all()
 
 
@@ -164,6 +172,23 @@ def test_a_wrong_number_of_scalars_changes_nothing():
         opt.update(params, dict(params))
     assert all((p == 1).all() for p in params.values())
     assert opt.iter == 0
+    assert not opt._state.places
+
+
+def test_an_init_of_ones_own():
+    class Own(fastoptim.Adam):
+        wd: float = nonnegative(0.0)
+
+        def __init__(self, wd=0.25):
+            super().__init__(lr=0.5, wd=wd)
+
+    class Fixed(fastoptim.SGD):
+        lr = 0.125
+
+    assert (Own().lr, Own().wd, Own(0.5).wd) == (0.5, 0.25, 0.5)
+    p = np.zeros(1, np.float32)
+    Fixed().update({"p": p}, {"p": np.ones(1, np.float32)})
+    assert p == -0.125
 
 
 def test_declarations_that_do_not_fit():

@@ -245,13 +245,13 @@ def test_positional_order_and_defaults():
 
 
 WRONG = {
-    "lr": [-1, math.nan, math.inf, "0.1", None, [0.1]],
+    "lr": [-1, math.nan, math.inf, "0.1", None, [0.1], 10**400],
     "momentum": [-0.1, 1, math.nan],
     "beta1": [1.0, -1e-9, math.nan],
     "beta2": [1.0, 2],
     "decay_rate": [1.0, -1],
     "eps": [-1e-9, math.nan, math.inf],
-    "eps_hat": [2, "yes", None],
+    "eps_hat": [2, "yes", None, np.array([1, 0])],
     "capturable": [2, "yes", None],
 }
 
@@ -276,7 +276,7 @@ def test_wrong_arguments_name_the_class():
         fastoptim.SGD(0.1, 0.9)
 
 
-@pytest.mark.parametrize("how", [copy.deepcopy, lambda opt: pickle.loads(pickle.dumps(opt))])
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, lambda opt: pickle.loads(pickle.dumps(opt))])
 @pytest.mark.parametrize("cls", OPTIMIZERS)
 def test_a_copied_or_pickled_optimizer_goes_on_alike(cls, how, rng):
     params = network(rng)

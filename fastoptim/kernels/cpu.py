@@ -18,7 +18,7 @@ import numpy as np
 from numba import prange, types
 from numba.extending import overload
 
-from fastoptim.kernels import memory, unroll
+from fastoptim.kernels import jit, memory, unroll
 from fastoptim.kernels.jit import compiled, jitable, name_apart
 from fastoptim.kernels.memory import array_at, rows_at
 from fastoptim.kernels.rule import Rule, arguments, fingerprint
@@ -84,19 +84,25 @@ def _typed_overload(updated: Any, element: Any, state: Any) -> Callable[..., Any
     )
 
 
-def _one_span(p: Any, g: Any, state: Any, slots: Any) -> Any:
+def _one_span(p: Any, g: Any, state: Any, scalars: Any, slots: Any, as_many: Any) -> Any:
     """The spans table of a call of the public kernel, checked."""
 
 
 @overload(_one_span, strict=False)
-def _one_span_overload(p: Any, g: Any, state: Any, slots: Any) -> Callable[..., Any]:
+def _one_span_overload(p: Any, g: Any, state: Any, scalars: Any, slots: Any, as_many: Any) -> Callable[..., Any]:
     expected = (p, 1), (g, 1), (state, 2)
     if any(not isinstance(x, types.Array) or x.ndim != ndim or x.layout != "C" for x, ndim in expected):
         raise TypeError(f"expected C-contiguous arrays p (n,), g (n,), state (slots, n); got {p}, {g}, {state}")
+    if not (p.mutable and state.mutable and p.aligned and g.aligned and state.aligned):
+        raise TypeError(f"expected aligned arrays, p and state writeable; got {p}, {g}, {state}")
+    if isinstance(scalars, types.BaseTuple) and len(scalars) != len(as_many):
+        raise ValueError(f"wrong number of scalars: expected {len(as_many)}, got {len(scalars)}")
     if not p.dtype == g.dtype == state.dtype:
         raise TypeError(f"expected p, g and state of one dtype; got {p.dtype}, {g.dtype}, {state.dtype}")
 
-    def one_span(p: Any, g: Any, state: Any, slots: Any) -> Any:
+    def one_span(p: Any, g: Any, state: Any, scalars: Any, slots: Any, as_many: Any) -> Any:
+        if len(scalars) != len(as_many):
+            raise ValueError("wrong number of scalars: the kernel's docstring names them")
         if g.size != p.size or state.shape != (slots, p.size):
             raise ValueError("sizes differ: expected p (n,), g (n,), state (slots, n)")
         spans = np.empty((1, COLUMNS), np.int64)
@@ -144,8 +150,9 @@ class CpuKernels:
 def _build(rule: Rule, slots: int) -> tuple[Any, Any, Any, Any]:
     slot_names, scalar_names = arguments(rule)[2 : 2 + slots], arguments(rule)[2 + slots :]
     numbers, rows_from = cast(len(scalar_names)), rows_at(slots)
+    as_many = (0,) * len(scalar_names)  # a tuple, as its length is known when a call of it is compiled
     load_state, store_all = load(slots), store(1 + slots)
-    identity = rule.__name__, slots, f"{fingerprint(rule, memory, unroll):x}"
+    identity = rule.__name__, slots, f"{fingerprint(rule, memory, unroll, jit):x}"
     # A copy of its own name: there may be other rules of this name, or this one as it was before an edit.
     rule = jitable(*identity)(FunctionType(rule.__code__, rule.__globals__, rule.__name__, None, rule.__closure__))
 
@@ -186,10 +193,10 @@ def _build(rule: Rule, slots: int) -> tuple[Any, Any, Any, Any]:
             update_spans(spans, scalars, picked, start, min(start + share, total))
 
     def kernel_serial(p: Any, g: Any, state: Any, scalars: Any) -> None:
-        update_spans(_one_span(p, g, state, slots), p, numbers(scalars, p), 0, p.size)
+        update_spans(_one_span(p, g, state, scalars, slots, as_many), p, numbers(scalars, p), 0, p.size)
 
     def kernel(p: Any, g: Any, state: Any, scalars: Any) -> None:
-        spans, picked = _one_span(p, g, state, slots), numbers(scalars, p)
+        spans, picked = _one_span(p, g, state, scalars, slots, as_many), numbers(scalars, p)
         if p.size <= SERIAL_LIMIT:
             update_spans(spans, p, picked, 0, p.size)
         else:
@@ -223,7 +230,7 @@ def _workers(size: int) -> int:
     global _alone
     if size <= SERIAL_LIMIT or _forked:
         return 1
-    if _alone and size <= CONTENDED_LIMIT:
+    if _alone > 0 and size <= CONTENDED_LIMIT:
         _alone -= 1
         return 1
     return int(numba.get_num_threads())

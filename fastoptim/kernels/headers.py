@@ -14,8 +14,10 @@ import numpy as np
 from numba.extending import register_jitable
 from numpy.lib.array_utils import byte_bounds
 
-from fastoptim.kernels.jit import compiled
+from fastoptim.kernels import jit, memory
+from fastoptim.kernels.jit import compiled, name_apart
 from fastoptim.kernels.memory import array_at
+from fastoptim.kernels.rule import fingerprint
 
 Array = np.ndarray[Any, Any]
 
@@ -81,7 +83,6 @@ class Known:
         return accepted
 
 
-@compiled(nogil=False)  # it reads Python's objects
 def _accept(params: int, grads: int, known: Any) -> bool:
     ndarray, bound, views, places, extents, count, extent_count = known
     for i in range(count):
@@ -110,3 +111,7 @@ def _accept(params: int, grads: int, known: Any) -> bool:
                 return False
         array_at(_word(place), WORDS, 1)[0] = start
     return True
+
+
+name_apart(_accept, f"{fingerprint(memory, jit):x}")
+_accept = compiled(_accept, nogil=False)  # it reads Python's objects

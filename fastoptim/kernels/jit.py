@@ -3,7 +3,7 @@
 import hashlib
 from typing import Any
 
-from numba import njit
+from numba import config, njit
 from numba.core.caching import IndexDataCacheFile
 from numba.extending import register_jitable
 
@@ -33,6 +33,8 @@ def compiled(function: Any = None, **options: Any) -> Any:
     """Compile with IEEE arithmetic and no branch at a division, without the GIL, into numba's cache if there is one."""
     if function is None:
         return lambda function: compiled(function, **options)
+    if config.DISABLE_JIT:
+        raise RuntimeError("fastoptim is nothing without numba's compiler: expected NUMBA_DISABLE_JIT not to be set")
     options = {"nogil": True, "error_model": "numpy", **options}
     try:
         dispatcher = njit(function, cache=True, **options)
@@ -60,7 +62,7 @@ class _FileForEachKey(IndexDataCacheFile):  # type: ignore[misc]  # numba's clas
     def load(self, key: Any) -> Any:
         try:
             return self._load_data(self._file_name(key))
-        except FileNotFoundError:
+        except Exception:  # not there, not to be read, or cut short by a crash: all the same, it is compiled anew
             return None
 
     def flush(self) -> None:

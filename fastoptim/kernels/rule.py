@@ -1,6 +1,7 @@
 """A rule: one optimizer's arithmetic for one element. All loops, devices and layouts are built from it."""
 
 import inspect
+import sys
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 Rule = Callable[..., Any]
+LIBRARIES = {*sys.stdlib_module_names, "numpy", "numba"}  # whose functions change with their releases alone
 
 
 def rule(function: Rule) -> Rule:
@@ -66,14 +68,24 @@ def fingerprint(*sources: Any) -> int:
         seen.add(current)
         checksum = zlib.crc32(_text(current), checksum)
         if inspect.isfunction(current):
-            used = inspect.getclosurevars(current)
-            for name, value in sorted({**used.globals, **used.nonlocals}.items()):
+            for name, value in sorted(_used(current).items()):
                 value = getattr(value, "py_func", value)  # what @njit compiled
-                if inspect.isfunction(value):
+                if inspect.isfunction(value) and value.__module__.partition(".")[0] not in LIBRARIES:
                     pending.append(value)
                 elif isinstance(value, bool | int | float | np.generic):
                     checksum = zlib.crc32(f"{name}={value!r}".encode(), checksum)
     return checksum
+
+
+def _used(function: Rule) -> dict[str, Any]:
+    """What a function takes from its module, and from modules that are imported there, by name."""
+    variables = inspect.getclosurevars(function)
+    used = {**variables.globals, **variables.nonlocals}
+    for module_name, module in list(used.items()):
+        if inspect.ismodule(module):
+            attributes = set(function.__code__.co_names) & set(vars(module))
+            used |= {f"{module_name}.{name}": getattr(module, name) for name in attributes}
+    return used
 
 
 def _text(source: Any) -> bytes:
