@@ -38,20 +38,21 @@ def ceiling(size: int, slots: int) -> Step:
 def _loops(slots: int) -> tuple[Any, Any]:
     """The loop on one thread and on all: `g` is read, `p` and each slot are read and written, with one addition each.
 
-    They share no code with fastoptim's kernels, so that they do not share their faults.
+    They share no code with fastoptim's kernels, so that they do not share their faults. And they are not cached: numba
+    mixes up closures of one name that different processes have compiled.
     """
     add, cut = _add(1 + slots), _cut(1 + slots)
 
-    @register_jitable  # type: ignore[untyped-decorator]  # inside the parallel loop it would not vectorise
+    @register_jitable  # inside the parallel loop it would not vectorise
     def walk(arrays: Any, g: Any) -> None:
         for i in range(g.size):
             add(arrays, i, g[i])
 
-    @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+    @njit(nogil=True)
     def serial(arrays: Any, g: Any) -> None:
         walk(arrays, g)
 
-    @njit(nogil=True, cache=True, parallel=True)  # type: ignore[untyped-decorator]
+    @njit(nogil=True, parallel=True)
     def parallel(arrays: Any, g: Any, workers: Any) -> None:
         share = (g.size // workers // LINE + 1) * LINE
         for worker in prange(workers):
@@ -67,7 +68,7 @@ def _add(count: int) -> Any:
         return register_jitable(lambda arrays, i, x: None)
     before, last = _add(count - 1), count - 1
 
-    @register_jitable  # type: ignore[untyped-decorator]
+    @register_jitable
     def every(arrays: Any, i: Any, x: Any) -> None:
         before(arrays, i, x)
         arrays[last][i] += x
