@@ -2,7 +2,8 @@
 
 import copy
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from fastoptim.binding import Binding
@@ -68,6 +69,8 @@ class Optimizer(HasHyperparameters):
         self._state = State(self.slots)
         self._binding: Binding | DeviceBinding | None = None
         self._flat_layout: Layout | None = None  # the binding's, if it is one of `FlatDict`s
+        self._names: Arrays | None = None  # or else its names, if there are several, and how to look them up
+        self._look_up: Callable[[Any], Arrays] = tuple
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """The numbers of step `t` (1 is the first) that the rule has behind its state, computed in float64."""
@@ -127,7 +130,7 @@ class Optimizer(HasHyperparameters):
             RuntimeError: if "cuda" cannot be had; it says what to install.
         """
         self._state = self._state.moved(memory_of(device), flat=self._flat_layout is not None)
-        self._iter, self._clock, self._binding, self._flat_layout = self.iter, None, None, None
+        self._iter, self._clock, self._binding, self._flat_layout, self._names = self.iter, None, None, None, None
         return self
 
     def _set_scalars(self, binding: "Binding | DeviceBinding", step: int) -> None:
@@ -149,6 +152,8 @@ class Optimizer(HasHyperparameters):
             if type(grads) is not dict:  # whose lookup may do more than look
                 check_mappings(params, grads)
             names = tuple(params)
+            if names == self._names:  # the very same tuple again is compared faster later on
+                return self._names, tuple(params.values()), self._look_up(grads)
             return names, tuple(params.values()), tuple(map(grads.__getitem__, names))
         except (KeyError, TypeError, AttributeError):
             check_mappings(params, grads)
@@ -174,6 +179,9 @@ class Optimizer(HasHyperparameters):
         self._state, self._clock = binding.state, binding.clock
         self._binding = binding if binding.is_direct else None
         self._flat_layout = binding.key if isinstance(binding.key, Layout) else None
+        self._names = None
+        if self._flat_layout is None and len(binding.key) > 1:  # a getter of one name returns no tuple
+            self._names, self._look_up = binding.key, itemgetter(*binding.key)
 
     def _bind_on_host(self, params: Any, grads: Any, flat: bool, names: Arrays, own: Arrays, given: Arrays) -> Binding:
         check_params(names, own)
@@ -229,4 +237,11 @@ class Optimizer(HasHyperparameters):
         return copy.deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:  # for pickle and copy.deepcopy: addresses mean nothing elsewhere
-        return {**self.__dict__, "_iter": self.iter, "_clock": None, "_binding": None, "_flat_layout": None}
+        return {
+            **self.__dict__,
+            "_iter": self.iter,
+            "_clock": None,
+            "_binding": None,
+            "_flat_layout": None,
+            "_names": None,
+        }
