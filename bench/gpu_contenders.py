@@ -78,7 +78,7 @@ def ours_flat(work: Workload) -> Made:
     params = fastoptim.flatten(host_arrays(work, 0), device="cuda")
     grads = params.zeros_like()
     flat = np.concatenate([grad.reshape(-1) for grad in host_arrays(work, 1).values()])
-    grads.buffer.copy_to_device(flat)  # type: ignore[attr-defined]
+    grads.buffer.copy_to_device(flat)  # type: ignore[attr-defined]  # an array of Numba, on a GPU
     return Made(partial(ADAM().update, params, grads))
 
 
