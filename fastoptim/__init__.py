@@ -1,6 +1,8 @@
 """Gradient-descent optimizers for NumPy at the machine's full speed."""
 
+from fastoptim import schedules
 from fastoptim.buffers import FlatDict, flatten
+from fastoptim.checkpoint import Checkpoint, CheckpointError, load, save
 from fastoptim.hyperparameters import fraction, nonnegative, switch
 from fastoptim.kernels.cuda_code import cuda_info
 from fastoptim.kernels.rule import rule
@@ -18,6 +20,8 @@ __all__ = [
     "SGD",
     "AdaGrad",
     "Adam",
+    "Checkpoint",
+    "CheckpointError",
     "FlatDict",
     "Momentum",
     "Nesterov",
@@ -26,7 +30,10 @@ __all__ = [
     "cuda_info",
     "flatten",
     "fraction",
+    "load",
     "nonnegative",
     "rule",
+    "save",
+    "schedules",
     "switch",
 ]

@@ -7,13 +7,45 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from fastoptim.buffers import Array
+from fastoptim.buffers import Array, FlatDict
 from fastoptim.kernels import Kernels
-from fastoptim.kernels.cpu import COLUMNS, END, GRAD, PARAM, STATE
+from fastoptim.kernels.cpu import AVERAGE, COLUMNS, END, GRAD, PARAM, STATE
 from fastoptim.kernels.headers import Known
+from fastoptim.kernels.norm import Norm
 from fastoptim.state import Place, State
 
 CHUNK = 8192  # elements at a time where an array has to be brought into order first
+ORDINARY = ((0, None),)  # the kinds where nobody is late and nobody in a group
+
+
+class Arrangement(NamedTuple):
+    """Where everything is that one update needs.
+
+    Attributes:
+        key: what tells names and order: the names, or the layout of a `FlatDict`.
+        names: of the parameters that take part.
+        params, grads: the arrays, or the buffers.
+        places: where the state of each of them is in `state`.
+        averages: the address of each one's average, or 0.
+        sets: for each, the number of its kind.
+        kinds: how many steps it was not part of, and the number of its group or None.
+        inputs: of the norm, for each name: the index of its array, the bytes from there, and its elements.
+        state, average: what the optimizer has afterwards.
+        kernels: with what they do beside the rule.
+    """
+
+    key: Any
+    names: tuple[Any, ...]
+    params: Sequence[Any]
+    grads: Sequence[Any]
+    places: Sequence[Place]
+    averages: Sequence[int]
+    sets: Sequence[int]
+    kinds: tuple[tuple[int, int | None], ...]
+    inputs: Sequence[tuple[int, int, int]]
+    state: State
+    average: FlatDict | None
+    kernels: Kernels
 
 
 class Loops(Protocol):
@@ -39,6 +71,7 @@ class Detour(NamedTuple):
     grad: Array
     span: Array
     scalars: Array
+    zeroing: bool
 
     def run(self, loops: Loops) -> None:
         """Update chunk by chunk, through the buffers of `np.nditer`."""
@@ -47,7 +80,10 @@ class Detour(NamedTuple):
         with np.errstate(all="ignore"), np.nditer(  # type: ignore[call-overload]  # NumPy's stub misspells "contig"
             [self.param, self.grad],
             flags=["external_loop", "buffered", "zerosize_ok"],
-            op_flags=[["readwrite", "contig", "aligned"], ["readonly", "contig", "aligned"]],
+            op_flags=[
+                ["readwrite", "contig", "aligned"],
+                ["readwrite" if self.zeroing else "readonly", "contig", "aligned"],
+            ],
             op_dtypes=[self.scalars.dtype] * 2,
             casting="same_kind",
             order="C",
@@ -57,57 +93,54 @@ class Detour(NamedTuple):
                 span[0, PARAM], span[0, GRAD], span[0, END] = param.ctypes.data, grad.ctypes.data, param.size
                 loops.run(span, self.scalars, param.size)
                 span[0, STATE] += param.nbytes
+                span[0, AVERAGE] += param.nbytes
 
 
 class Binding:
-    """Arrays that have passed every check, and what the kernels need to know of them.
+    """Arrays that have passed every check, and what the kernels need to know of them."""
 
-    Args:
-        key: what tells their names and order: the names, or the layout of a `FlatDict`.
-        params, grads: the arrays.
-        places: where the state of each of them is in `state`.
-        kernels: the optimizer's.
-    """
+    on_host = True
+    clock = None  # as the binding of a capturable optimizer on a GPU has
 
-    def __init__(
-        self,
-        key: Any,
-        params: Sequence[Array],
-        grads: Sequence[Array],
-        places: Sequence[Place],
-        state: State,
-        kernels: Kernels,
-    ) -> None:
-        self.key, self.state, self._loops = key, state, kernels.loops
+    def __init__(self, arranged: Arrangement) -> None:
+        self.arranged, self.key, self.kinds = arranged, arranged.key, arranged.kinds
+        self._loops, zeroing = arranged.kernels.loops, arranged.kernels.extras.zero
         self._banks: list[Bank] = []
         self._detours: list[Detour] = []
-        self._table = np.zeros((len(params), COLUMNS), np.int64)
-        rows = [0] * len(params)
-        order = sorted(range(len(params)), key=lambda i: places[i].dtype.itemsize)
+        scalar_count, places = arranged.kernels.scalar_count, arranged.places
+        count = len(places)
+        # behind the rows of the parameters there is one for each copy of a gradient that the norm needs
+        self._copies = [i for i, _, _ in arranged.inputs if not _is_dense(arranged.grads[i], places[i].dtype)]
+        self._table = np.zeros((count + len(self._copies), COLUMNS), np.int64)
+        rows = [0] * count
+        order = sorted(range(count), key=lambda i: places[i].dtype.itemsize)
         row = 0
         for dtype, indices in groupby(order, key=lambda i: places[i].dtype):
-            numbers = np.zeros(kernels.scalar_count, dtype)
+            numbers = np.zeros((len(arranged.kinds), scalar_count), dtype)
             first, size = row, 0
             for i in indices:
                 place = places[i]
-                param, grad = params[i].transpose(place.axes), grads[i].transpose(place.axes)
-                address, slot_bytes = state.address(place)
+                param, grad = arranged.params[i].transpose(place.axes), arranged.grads[i].transpose(place.axes)
+                state, slot_bytes = arranged.state.address(place)
+                behind = state, slot_bytes, arranged.averages[i], arranged.sets[i]
                 if _is_dense(param, dtype) and _is_dense(grad, dtype):
                     size += param.size
-                    addresses = param.ctypes.data, grad.ctypes.data, address
-                    self._table[row] = *addresses, slot_bytes, size
+                    self._table[row] = param.ctypes.data, grad.ctypes.data, *behind, size
                 else:
-                    span = np.array([[0, 0, address, slot_bytes, 0]], np.int64)
-                    self._detours.append(Detour(param, grad, span, numbers))
+                    span = np.array([[0, 0, *behind, 0]], np.int64)
+                    self._detours.append(Detour(param, grad, span, numbers, zeroing))
                     self._table[row, END] = size
                 rows[i] = row
                 row += 1
-            pack = struct.Struct(f"{kernels.scalar_count}{dtype.char}").pack_into
+            pack = struct.Struct(f"{numbers.size}{dtype.char}").pack_into
             self._banks.append(Bank(self._table[first:row], numbers, size, pack))
         gradients = self._table[:, GRAD]
-        self._accept = Known(tuple(params), rows, (gradients.ctypes.data, gradients.strides[0])).accept
-
-    clock = None  # as the binding of a capturable optimizer on a GPU has
+        column = gradients.ctypes.data, gradients.strides[0]
+        self._accept = Known(tuple(arranged.params), rows, column, zeroing).accept
+        where = {i: count + j for j, i in enumerate(self._copies)}
+        self._norm = Norm(
+            self._table, [(where.get(i, rows[i]), byte, size, places[i].dtype) for i, byte, size in arranged.inputs]
+        )
 
     @property
     def is_direct(self) -> bool:
@@ -124,15 +157,25 @@ class Binding:
             self._loops.compile(bank.scalars.dtype, bank.size)
         for detour in self._detours:
             self._loops.compile(detour.scalars.dtype, CHUNK)
+        self._norm.compile()
 
     def set_scalars(self, scalars: Sequence[float]) -> None:
-        """Take a step's numbers, rounded to each dtype.
+        """Take a step's numbers, those of each kind behind those of the one before, rounded to each dtype.
 
         Raises:
             struct.error: if there are too few or many, or one is no number.
         """
         for bank in self._banks:
             bank.pack(bank.scalars, 0, *scalars)
+
+    def measure(self, grads: Sequence[Any], limit: float | None, divisor: float, stream: Any = None) -> float:
+        """The norm of all gradients together, divided by `divisor`."""
+        copies = []
+        for row, i in enumerate(self._copies, len(self.arranged.places)):
+            with np.errstate(all="ignore"):  # as in `Detour.run`
+                copies.append(np.ascontiguousarray(grads[i], self.arranged.places[i].dtype))
+            self._table[row, GRAD] = copies[-1].ctypes.data
+        return self._norm.measure() / divisor
 
     def check_stream(self, stream: Any) -> None:
         """Refuse a stream.

@@ -1,8 +1,8 @@
 """Dicts of arrays as views of one flat buffer."""
 
 import math
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
-from typing import Any, NoReturn, Protocol
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 
@@ -59,16 +59,42 @@ class HostMemory:
 HOST = HostMemory()
 
 
+class Run(NamedTuple):
+    """Where an array lies in the buffer of its dtype, with its axes in the order `axes`."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    axes: tuple[int, ...]
+    offset: int
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
 class Layout:
     """Where each name lies in the buffers: shared by all `FlatDict`s that one update can take together."""
 
-    def __init__(self, shapes: Mapping[Any, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
-        self.places: dict[Any, tuple[np.dtype[Any], tuple[int, ...], int]] = {}  # dtype, shape, offset
+    def __init__(self, arrays: Mapping[Any, tuple[np.dtype[Any], tuple[int, ...], tuple[int, ...]]]) -> None:
+        self.places: dict[Any, Run] = {}
         self.sizes: dict[np.dtype[Any], int] = {}
-        for name, (dtype, shape) in shapes.items():
+        for name, (dtype, shape, axes) in arrays.items():
             offset = self.sizes.get(dtype, 0)
-            self.places[name] = dtype, shape, offset
-            self.sizes[dtype] = offset + math.prod(shape)
+            self.places[name] = run = Run(dtype, shape, axes, offset)
+            self.sizes[dtype] = offset + run.size
+
+
+def view_of(numbers: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> Any:
+    """A contiguous 1-D array as one of a shape, whose axes lie there in the order `axes`, the slowest first."""
+    view = numbers.reshape(tuple(shape[axis] for axis in axes))
+    return view if axes == tuple(range(len(axes))) else view.transpose(np.argsort(axes))
+
+
+def memory_order(array: Any) -> tuple[int, ...]:
+    """The axes from the largest stride to the smallest: arrays on a GPU, all C-contiguous, have theirs in order."""
+    if not isinstance(array, np.ndarray) or array.flags.c_contiguous or not any(array.strides):
+        return tuple(range(len(array.shape)))
+    return tuple(sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis])))
 
 
 class FlatDict(Mapping[Any, Array]):
@@ -87,8 +113,8 @@ class FlatDict(Mapping[Any, Array]):
         self.buffers = {dtype: memory.zeros((size,), dtype) for dtype, size in layout.sizes.items()}
         self.arrays = tuple(self.buffers.values())
         self._views = {
-            name: self.buffers[dtype][offset : offset + math.prod(shape)].reshape(shape)
-            for name, (dtype, shape, offset) in layout.places.items()
+            name: view_of(self.buffers[run.dtype][run.offset : run.offset + run.size], run.shape, run.axes)
+            for name, run in layout.places.items()
         }
 
     @property
@@ -114,6 +140,14 @@ class FlatDict(Mapping[Any, Array]):
     def to_host(self) -> "FlatDict":
         """The same numbers in arrays of NumPy, after all that the GPU has been asked to do; a copy also on the CPU."""
         return self._copied_to(HOST)
+
+    def moved(self, memory: Memory) -> "FlatDict":
+        """These numbers in a memory: a copy, unless they are there."""
+        return self if memory is self.memory else self._copied_to(memory)
+
+    def only(self, names: Iterable[Any]) -> "FlatDict":
+        """Zeros for some of the names."""
+        return FlatDict(Layout({name: self.layout.places[name][:3] for name in names}), self.memory)
 
     def _copied_to(self, memory: Memory) -> "FlatDict":
         other = FlatDict(self.layout, memory)
@@ -194,7 +228,8 @@ def flatten(params: Mapping[Any, Array], device: str = "cpu") -> FlatDict:
         raise TypeError(f"params: expected a mapping from name to array, got {type(params).__name__}")
     for name, array in params.items():
         check_array(array, f"params[{name!r}]")
-    flat = FlatDict(Layout({name: (array.dtype.newbyteorder("="), array.shape) for name, array in params.items()}))
+    arrays = {name: (a.dtype.newbyteorder("="), a.shape, tuple(range(a.ndim))) for name, a in params.items()}
+    flat = FlatDict(Layout(arrays))
     for name, array in params.items():
         flat[name][...] = array
     return flat if memory is HOST else flat._copied_to(memory)

@@ -1,6 +1,7 @@
 """What `update` refuses. All of it is looked at before anything is written."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -130,8 +131,30 @@ def check_overlaps(names: Sequence[Any], params: Sequence[Array], grads: Sequenc
         current.append(i)
 
 
+def check_zeroed(names: Sequence[Any], params: Sequence[Array], grads: Sequence[Array]) -> None:
+    """Refuse gradients that cannot be set to zero, or not without changing something else.
+
+    Raises:
+        ValueError
+    """
+    for name, param, grad in zip(names, params, grads, strict=True):
+        what = f"grads[{name!r}]"
+        if not grad.flags.writeable:
+            raise ValueError(f"{what}: it is read-only, expected a writeable array, as zero_grads sets it to zero")
+        if grad.size and (_same_elements(param, grad) or _overlaps_itself(grad)):
+            raise ValueError(f"{what}: it shares memory with its parameter or itself, and zero_grads sets it to zero")
+    bounds = sorted((*byte_bounds(grad), i) for i, grad in enumerate(grads) if grad.size)
+    for (_, end, i), (start, _, j) in pairwise(bounds):
+        if start < end:
+            raise ValueError(
+                f"grads[{names[i]!r}] and grads[{names[j]!r}] share memory: expected arrays apart, as zero_grads sets "
+                "them to zero"
+            )
+
+
 def _same_elements(a: Array, b: Array) -> bool:
-    return a.dtype == b.dtype and a.strides == b.strides and a.ctypes.data == b.ctypes.data
+    steps = zip(a.shape, a.strides, b.strides, strict=True)  # of two arrays of one shape
+    return a.dtype == b.dtype and a.ctypes.data == b.ctypes.data and all(n == 1 or one == two for n, one, two in steps)
 
 
 def _share(a: Array, b: Array) -> bool:

@@ -3,6 +3,7 @@
 The counterpart of `checks` and `binding`. It is imported when the first array on a GPU is seen.
 """
 
+import math
 import struct
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,10 +14,10 @@ from weakref import ref
 
 import numpy as np
 
+from fastoptim.binding import Arrangement
 from fastoptim.buffers import Array, Layout
 from fastoptim.checks import check_gradient_shape, on_device
 from fastoptim.device_memory import DEVICE
-from fastoptim.kernels import Kernels
 from fastoptim.kernels.cpu import COLUMNS, GRAD
 from fastoptim.kernels.cuda_launch import (
     DeviceArray,
@@ -29,12 +30,15 @@ from fastoptim.kernels.cuda_launch import (
     stream_address,
     write_words,
 )
-from fastoptim.kernels.cuda_memory import cuda
-from fastoptim.state import Place, State
+from fastoptim.kernels.cuda_memory import INT64, cuda
+from fastoptim.kernels.cuda_norm import DeviceNorm
+from fastoptim.state import State
 
 
-def check(names: Sequence[Any], params: Sequence[Any], grads: Sequence[Any], state: State) -> list[DeviceArray]:
-    """Refuse what kernels on a GPU cannot update, or what is not there.
+def check(
+    names: Sequence[Any], params: Sequence[Any], grads: Sequence[Any], state: State, zeroing: bool
+) -> list[DeviceArray]:
+    """Refuse what kernels on a GPU cannot update, or what is not there; or cannot set to zero, if they are to.
 
     Returns:
         What the parameters are, then the gradients.
@@ -71,7 +75,25 @@ def check(names: Sequence[Any], params: Sequence[Any], grads: Sequence[Any], sta
     for i, grad in enumerate(found[count:]):
         if (clash := overlap(extents, grad, found[i])) is not None:
             raise ValueError(f"{clash} and {labels[count + i]} share memory: expected arrays apart")
+    if zeroing:
+        _check_zeroed(labels[count:], found)
     return found
+
+
+def _check_zeroed(labels: Sequence[str], found: Sequence[DeviceArray]) -> None:
+    count = len(labels)
+    for label, param, grad in zip(labels, found[:count], found[count:], strict=True):
+        if grad.read_only:
+            raise ValueError(f"{label}: it is read-only, expected a writeable array, as zero_grads sets it to zero")
+        if grad.nbytes and grad.address == param.address:
+            raise ValueError(f"{label}: it is its parameter itself, and zero_grads sets it to zero")
+    pairs = zip(found[count:], labels, strict=True)
+    extents = sorted((grad.address, grad.address + grad.nbytes, label) for grad, label in pairs if grad.nbytes)
+    for (_, end, first), (start, _, second) in pairwise(extents):
+        if start < end:
+            raise ValueError(
+                f"{first} and {second} share memory: expected arrays apart, as zero_grads sets them to zero"
+            )
 
 
 def _check_gradient(name: Any, grad: DeviceArray, param: DeviceArray) -> None:
@@ -170,55 +192,67 @@ class DeviceBinding:
     """Arrays on a GPU that have passed every check, and the launches that update them.
 
     Args:
-        key: what tells their names and order: the names, or the layout of a `FlatDict`.
-        params, grads: the arrays, and `found` what they are.
-        places: where the state of each of them is in `state`.
-        kernels: the optimizer's.
+        arranged: where everything is.
+        found: what the parameters are, then the gradients.
         clock: of a capturable optimizer.
     """
 
+    on_host = False
     is_direct = True
 
-    def __init__(
-        self,
-        key: Any,
-        params: Sequence[Any],
-        grads: Sequence[Any],
-        found: Sequence[DeviceArray],
-        places: Sequence[Place],
-        state: State,
-        kernels: Kernels,
-        clock: Clock | None,
-    ) -> None:
-        self.key, self.state, self.clock, self._params = key, state, clock, tuple(params)
-        self._found = list(found[: len(params)])
-        self._grads = [_reference(grad) for grad in grads]
-        self._gradients = [grad.address for grad in found[len(params) :]]
+    def __init__(self, arranged: Arrangement, found: Sequence[DeviceArray], clock: Clock | None) -> None:
+        self.arranged, self.key, self.kinds, self.clock = arranged, arranged.key, arranged.kinds, clock
+        kernels, places, extras = arranged.kernels, arranged.places, arranged.kernels.extras
+        count = len(places)
+        self._params, self._zeroing = tuple(arranged.params), extras.zero
+        self._found = list(found[:count])
+        self._grads = [_reference(grad) for grad in arranged.grads]
+        self._gradients = [grad.address for grad in found[count:]]
         self._extents = sorted((p.address, p.address + p.nbytes, "") for p in self._found if p.nbytes)
         self._device = _device(found)
         self._stream = next((p.stream for p in found if p.stream), 0)
-        self._rows = [0] * len(params)
-        self._spans = np.zeros((len(params), COLUMNS), np.int64)
-        order = sorted(range(len(params)), key=lambda i: places[i].dtype.itemsize)
-        self._table = cuda.to_device(self._spans) if len(params) > 1 else None
+        self._rows = [0] * count
+        self._spans = np.zeros((count, COLUMNS), np.int64)
+        order = sorted(range(count), key=lambda i: places[i].dtype.itemsize)
+        self._table = cuda.to_device(self._spans) if count > 1 else None
         table = pointer(self._table) if self._table is not None else 0
+        norm_is_wanted = arranged.inputs or extras.norm
+        sizes = [(size, places[i].dtype) for i, _, size in arranged.inputs]
+        self._norm = DeviceNorm(sizes, self._device) if norm_is_wanted else None
         self._packs: list[tuple[Callable[..., None], Array]] = []
+        self._sets: list[tuple[Any, Array]] = []  # where the numbers of several kinds are, there and here
         self._launches: list[Launch] = []
+        scalar_count = kernels.scalar_count - extras.norm  # what depends on the norm is there already
         row = 0
         for dtype, indices in groupby(order, key=lambda i: places[i].dtype):
             first, size = row, 0
             for i in indices:
                 size += places[i].size
-                addresses = self._found[i].address, self._gradients[i], *state.address(places[i])
+                state = arranged.state.address(places[i])
+                addresses = self._found[i].address, self._gradients[i], *state, arranged.averages[i], arranged.sets[i]
                 self._spans[row] = *addresses, size
                 self._rows[i] = row
                 row += 1
-            numbers = np.zeros(kernels.scalar_count, dtype)
-            if clock is None:
-                self._packs.append((struct.Struct(f"{kernels.scalar_count}{dtype.char}").pack_into, numbers))
-            scalars = clock.scalars(dtype) if clock else numbers
+            numbers = np.zeros(scalar_count * len(arranged.kinds), dtype)
+            scalars: Array | DeviceScalars = numbers
+            if clock is not None:
+                scalars = clock.scalars(dtype)
+            else:
+                self._packs.append((struct.Struct(f"{numbers.size}{dtype.char}").pack_into, numbers))
+                if len(arranged.kinds) > 1:
+                    words = np.zeros(-(-numbers.nbytes // INT64.itemsize), INT64)
+                    numbers = words.view(dtype)[: numbers.size]
+                    self._packs[-1] = self._packs[-1][0], numbers
+                    there = cuda.to_device(words)
+                    self._sets.append((there, words))
+                    scalars = DeviceScalars(pointer(there), dtype)
             where = table + first * self._spans.strides[0]
-            self._launches.append(kernels.device_loops.prepare(self._spans[first:row], scalars, where, self._device))
+            coefficient = self._norm.coefficient(dtype) if self._norm is not None else 0
+            self._launches.append(
+                kernels.device_loops.prepare(
+                    self._spans[first:row], scalars, where, self._device, coefficient=coefficient
+                )
+            )
         self._written_on: int | None = None  # the stream in whose order the device's table is that of the host
 
     def accepts(self, key: Any, params: tuple[Any, ...], grads: tuple[Any, ...]) -> bool:
@@ -230,8 +264,10 @@ class DeviceBinding:
         if not isinstance(key, Layout) and any(moved):
             return False
         for i, (grad, own) in enumerate(zip(grads, self._found, strict=True)):
-            if self._grads[i]() is grad and pointer(grad) == self._gradients[i]:
+            if grad is not None and self._grads[i]() is grad and pointer(grad) == self._gradients[i]:
                 continue
+            if self._zeroing:  # then it is looked at together with all others
+                return False
             if not on_device(grad):
                 return False
             try:
@@ -252,6 +288,14 @@ class DeviceBinding:
         for pack, numbers in self._packs:
             pack(numbers, 0, *scalars)
 
+    def measure(self, grads: Sequence[Any], limit: float | None, divisor: float, stream: Any = None) -> DeviceNorm:
+        """Have the norm made of all gradients together, divided by `divisor`, and what they are multiplied by."""
+        assert self._norm is not None
+        addresses = [self._gradients[i] + byte for i, byte, _ in self.arranged.inputs]
+        address = self._stream if stream is None else stream_address(stream)
+        self._norm.launch(addresses, math.inf if limit is None else limit, divisor, address)
+        return self._norm
+
     def check_stream(self, stream: Any) -> None:
         """Refuse what is no stream.
 
@@ -267,6 +311,8 @@ class DeviceBinding:
         if self._table is not None and (self.clock is not None or self._written_on != address):
             write_words(pointer(self._table), self._spans, self._device, address)
             self._written_on = address
+        for there, words in self._sets:
+            write_words(pointer(there), words, self._device, address)
         for launch in self._launches:
             launch(address)
         if self.clock is not None:

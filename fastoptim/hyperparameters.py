@@ -1,8 +1,10 @@
 """Hyperparameters: plain attributes that refuse a wrong value, at construction and whenever they are assigned."""
 
+import copy
 import inspect
 import math
-from typing import Any, ClassVar, dataclass_transform
+from collections.abc import Callable
+from typing import Any, ClassVar, Self, dataclass_transform
 
 import numpy as np
 
@@ -10,62 +12,126 @@ import numpy as np
 class Hyperparameter:
     """A data descriptor that keeps the checked value in the instance's own dict, where reading it costs nothing."""
 
-    def __init__(self, default: Any, kw_only: bool = False) -> None:
-        self.default, self.kw_only = default, kw_only
+    def __init__(self, default: Any) -> None:
+        self.default = default
+        self.kw_only = False
         self.name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
-    def __set__(self, instance: object, value: Any) -> None:
-        instance.__dict__[self.name] = self.check(value)
+    def __set__(self, instance: Any, value: Any) -> None:
+        old, new = instance.__dict__.get(self.name), self.check(value)
+        instance.__dict__[self.name] = new
+        if self.kw_only or callable(old) or callable(new):
+            instance._reconsider()
 
     def check(self, value: Any) -> Any:
         """The value to keep; a ValueError that names the hyperparameter if it is a wrong one."""
         raise NotImplementedError
 
+    def with_default(self, default: Any) -> Self:
+        """The same hyperparameter with another default."""
+        other = copy.copy(self)
+        other.default = self.check(default)
+        return other
 
-class _Number(Hyperparameter):
-    def __init__(self, default: float, below: float) -> None:
+    def refusal(self, expected: str, value: Any) -> ValueError:
+        """The error for a wrong value."""
+        return ValueError(f"{self.name}: expected {expected}, got {value!r}")
+
+
+class Number(Hyperparameter):
+    """A float in an interval.
+
+    Args:
+        default: its value where none is given; None if it is off then, and may be switched off.
+        expected: the interval in words.
+        low, high: its ends; it includes neither infinity, nor `high`.
+        open_below: whether it leaves `low` out.
+        schedule: whether a callable of the step may stand in its place.
+    """
+
+    def __init__(
+        self,
+        default: float | None,
+        expected: str,
+        low: float = 0.0,
+        high: float = math.inf,
+        *,
+        open_below: bool = False,
+        schedule: bool = False,
+    ) -> None:
         super().__init__(default)
-        self.below = below
+        self.low, self.high, self.open_below, self.schedule = low, high, open_below, schedule
+        self.expected = expected
 
-    def check(self, value: Any) -> float:
-        expected = "a finite number >= 0" if self.below == math.inf else f"a number in [0, {self.below:g})"
+    def check(self, value: Any) -> Any:
+        if (self.default is None and value is None) or (self.schedule and callable(value)):
+            return value
+        return self.number(value)
+
+    def number(self, value: Any) -> float:
+        """The value as a float in the interval."""
         try:
             number = float(value)
         except (TypeError, ValueError, OverflowError):
             number = math.nan
-        if isinstance(value, str | bytes) or not 0 <= number < self.below:
-            raise ValueError(f"{self.name}: expected {expected}, got {value!r}")
+        inside = self.low <= number < self.high and not (self.open_below and number == self.low)
+        if isinstance(value, str | bytes) or not inside:
+            may_be = " or a callable of the step" * self.schedule + " or None" * (self.default is None)
+            raise self.refusal(self.expected + may_be, value)
         return number
 
+    def at(self, schedule: Callable[[int], Any], step: int) -> float:
+        """What a schedule says of a step."""
+        value = schedule(step)
+        try:
+            return self.number(value)
+        except ValueError:
+            raise ValueError(
+                f"{self.name}: expected its schedule to return {self.expected} at step {step}, got {value!r}"
+            ) from None
 
-class _Switch(Hyperparameter):
+
+class Switch(Hyperparameter):
+    """True or False."""
+
     def check(self, value: Any) -> bool:
         if not isinstance(value, bool | np.bool_ | int) or value not in (0, 1):
-            raise ValueError(f"{self.name}: expected True or False, got {value!r}")
+            raise self.refusal("True or False", value)
         return bool(value)
 
 
+class Count(Hyperparameter):
+    """An integer of at least 1."""
+
+    def check(self, value: Any) -> int:
+        if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer) or value < 1:
+            raise self.refusal("an integer >= 1", value)
+        return int(value)
+
+
 def nonnegative(default: float) -> Any:
-    """A finite number of at least 0: `lr`, `eps`, `weight_decay`."""
-    return _Number(default, math.inf)
+    """A finite number of at least 0, or a schedule of such: `lr`, `eps`, `weight_decay`."""
+    return Number(default, "a finite number >= 0", schedule=True)
 
 
 def fraction(default: float) -> Any:
-    """A number from 0 up to but not 1: `momentum`, `beta1`."""
-    return _Number(default, 1.0)
+    """A number from 0 up to but not 1, or a schedule of such: `momentum`, `beta1`."""
+    return Number(default, "a number in [0, 1)", high=1.0, schedule=True)
 
 
 def switch(default: bool) -> Any:
     """True or False."""
-    return _Switch(default)
+    return Switch(default)
 
 
-def option(*, default: bool, kw_only: bool) -> Any:
-    """True or False, as keywords, which is how type checkers want them: for what every optimizer has behind its own."""
-    return _Switch(default, kw_only)
+def option(kind: Callable[[Any], Any], *, default: Any, kw_only: bool) -> Any:
+    """What every optimizer has behind its own: a keyword, declared as type checkers want it."""
+    made: Hyperparameter = kind(default)
+    made.kw_only = kw_only
+    return made
 
 
 @dataclass_transform(field_specifiers=(option,))  # anything else that a field is set to is its default to type checkers
@@ -77,14 +143,25 @@ class HasHyperparameters:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        members = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
-        found = {name: value for name, value in members.items() if isinstance(value, Hyperparameter)}
+        found: dict[str, Hyperparameter] = {}
+        for base in reversed(cls.__mro__):
+            for name, value in list(vars(base).items()):
+                if name in found and not isinstance(value, Hyperparameter) and not hasattr(value, "__get__"):
+                    value = found[name].with_default(value)  # `lr = 0.1` in a subclass
+                    setattr(base, name, value)
+                if isinstance(value, Hyperparameter):
+                    if name in found and found[name].kw_only != value.kw_only:
+                        del found[name]  # it was a keyword, and stands where it is declared now
+                    found[name] = value
+                else:  # a property, say
+                    found.pop(name, None)
         cls._hyperparameters = dict(sorted(found.items(), key=lambda item: item[1].kw_only))
         kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
         cls._signature = inspect.Signature(
             [inspect.Parameter(name, kinds[x.kw_only], default=x.default) for name, x in cls._hyperparameters.items()]
         )
-        if not any("__init__" in vars(base) for base in cls.__mro__[: cls.__mro__.index(HasHyperparameters) - 1]):
+        _, *taken = inspect.signature(cls.__init__).parameters.values()
+        if [x.kind for x in taken] == [inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD]:
             cls.__signature__ = cls._signature  # type: ignore[attr-defined]  # what help() and inspect look at
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -96,14 +173,17 @@ class HasHyperparameters:
         for name, value in values.arguments.items():
             setattr(self, name, value)
 
-    def hyperparameters(self) -> tuple[Any, ...]:
-        """Their values, in order."""
-        return tuple(getattr(self, name) for name in self._hyperparameters)
+    def hyperparameters(self) -> dict[str, Any]:
+        """Their values by name, in order."""
+        return {name: self.__dict__[name] for name in self._hyperparameters}
+
+    def _reconsider(self) -> None:
+        """Called when something was assigned that changes more than a number."""
 
     def __repr__(self) -> str:
         values = ", ".join(
-            f"{name}={getattr(self, name)!r}"
-            for name, x in self._hyperparameters.items()
-            if not x.kw_only or getattr(self, name) != x.default
+            f"{name}={value!r}"
+            for name, value in self.hyperparameters().items()
+            if not self._hyperparameters[name].kw_only or value != self._hyperparameters[name].default
         )
         return f"{type(self).__name__}({values})"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastoptim.buffers import HOST, Array, Layout, Memory, memory_of
+from fastoptim.buffers import HOST, Array, Layout, Memory, memory_of, memory_order, view_of
 
 LINE = 16  # elements: slots begin at cache lines, and where a GPU loads vectors
 
@@ -47,9 +47,7 @@ class State:
         for name, place in self.places.items():
             for row, slot in enumerate(slots):
                 numbers = self._blocks[place.block][row][place.offset : place.offset + place.size]
-                view = numbers.reshape(tuple(place.shape[axis] for axis in place.axes))
-                in_order = place.axes == tuple(range(len(place.axes)))
-                self._views[slot][name] = view if in_order else view.transpose(np.argsort(place.axes))
+                self._views[slot][name] = view_of(numbers, place.shape, place.axes)
 
     @property
     def views(self) -> Mapping[str, Mapping[Any, Array]]:
@@ -112,11 +110,10 @@ class State:
     def flat_places(self, layout: Layout) -> list[Place] | None:
         """The places of the layout's whole buffers, if the state of each is one run in the buffer's order."""
         first: dict[np.dtype[Any], Place] = {}
-        for name, (dtype, shape, offset) in layout.places.items():
-            place = self.places[name]
-            run = first.setdefault(dtype, Place(dtype, (layout.sizes[dtype],), (0,), place.block, place.offset))
-            in_order = place.axes == tuple(range(len(shape)))
-            if not in_order or (place.block, place.offset) != (run.block, run.offset + offset):
+        for name, run in layout.places.items():
+            place, size = self.places[name], layout.sizes[run.dtype]
+            start = first.setdefault(run.dtype, Place(run.dtype, (size,), (0,), place.block, place.offset))
+            if place.axes != run.axes or (place.block, place.offset) != (start.block, start.offset + run.offset):
                 return None
         return list(first.values())
 
@@ -131,10 +128,3 @@ def _restored(slots: tuple[str, ...], places: dict[Any, Place], blocks: list[Arr
     for block, numbers in zip(own, blocks, strict=True):
         memory.write(block, numbers)
     return State(slots, places, own, memory)
-
-
-def memory_order(array: Any) -> tuple[int, ...]:
-    """The axes from the largest stride to the smallest: arrays on a GPU, all C-contiguous, have theirs in order."""
-    if not isinstance(array, np.ndarray) or array.flags.c_contiguous or not any(array.strides):
-        return tuple(range(len(array.shape)))
-    return tuple(sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis])))

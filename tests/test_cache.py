@@ -9,8 +9,8 @@ TRAIN = """
 import sys
 import numpy as np
 import fastoptim
-from fastoptim.kernels import cpu, headers
-cpu.WAIT = float("inf")  # on a busy machine, too, nothing goes on on one thread
+from fastoptim.kernels import headers, threads
+threads.WAIT = float("inf")  # on a busy machine, too, nothing goes on on one thread
 for name in sys.argv[1:]:
     cls = getattr(fastoptim, name)
     params = {"a": np.ones(70_000, np.float32), "b": np.ones(3)}

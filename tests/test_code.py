@@ -35,7 +35,7 @@ def assembly(request):
     for kernel in cls.kernels.loops._spans_serial, cls.kernels.loops._spans_parallel:
         anew = numba.jit(kernel.py_func, **kernel.targetoptions)
         workers = (1,) if anew.targetoptions.get("parallel") else ()
-        anew(np.zeros((1, COLUMNS), np.int64), np.zeros(cls.kernels.scalar_count, dtype), *workers)
+        anew(np.zeros((1, COLUMNS), np.int64), np.zeros((1, cls.kernels.scalar_count), dtype), *workers)
         texts.append("\n".join(anew.inspect_asm().values()))
     return cls, dtype, texts
 

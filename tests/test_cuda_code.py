@@ -13,6 +13,7 @@ if find_spec("numba_cuda") is None:
     pytest.skip("needs numba-cuda: pip install 'fastoptim[cuda13]'", allow_module_level=True)
 
 from fastoptim.kernels import cuda, cuda_code, cuda_launch
+from fastoptim.kernels.cpu import COLUMNS
 
 CAPABILITIES = [(8, 0), (9, 0)]
 
@@ -47,7 +48,7 @@ def test_every_kernel_keeps_the_promises(cls, dtype, cc):
     assert 0 < report.registers <= 128
     # the arguments are what `Launch` passes the addresses of: whoever changes one has to change the other
     scalar = ".u64" * 3 if cc == CAPABILITIES[0] else f".f{8 * dtype().itemsize}" * cls.kernels.scalar_count
-    assert "".join(re.findall(r"\.param (\.\w+) ", report.ptx)) == ".u64" * 8 + scalar
+    assert "".join(re.findall(r"\.param (\.\w+) ", report.ptx)) == ".u64" * (COLUMNS + 4) + scalar
 
 
 def test_a_rule_that_promotes_is_refused():

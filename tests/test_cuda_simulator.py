@@ -49,21 +49,21 @@ def arrays(cls, dtype, layout, seed, slot_gap):
         end += size
         made += [param, grad, state]
         addresses = [x.ctypes.data for x in (param, grad, state)]
-        spans.append([*addresses, stride * dtype().itemsize, end])
+        spans.append([*addresses, stride * dtype().itemsize, 0, 0, end])
     return made, np.array(spans, np.int64).reshape(-1, COLUMNS)
 
 def check(cls, dtype, layout, grid, slot_gap, on_device):
     opt = cls(lr=0.05)
     ours, spans = arrays(cls, dtype, layout, 0, slot_gap)
     expected, host_spans = arrays(cls, dtype, layout, 0, slot_gap)
-    size, scalars = int(spans[-1, END]), np.zeros(cls.kernels.scalar_count, dtype)
+    size, scalars = int(spans[-1, END]), np.zeros((1, cls.kernels.scalar_count), dtype)
     steps = np.array([opt.scalars(t) for t in (1, 2)], dtype)
     step, given = np.zeros(1, np.int64), scalars
     if on_device:
         given = cuda.DeviceScalars(steps.ctypes.data, np.dtype(dtype), len(steps), step.ctypes.data)
     launch = kernels.prepare(spans, given, spans.ctypes.data if len(spans) > 1 else 0, grid=grid)
     for numbers in steps:
-        scalars[:] = numbers
+        scalars[0] = numbers
         launch()
         cuda_launch.advance(step.ctypes.data, 0)
         cls.kernels.loops.run(host_spans, scalars, size)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastoptim
-from fastoptim.kernels import cpu
+from fastoptim.kernels import cpu, threads
 from support import python
 
 LAYERS = ["omp", "workqueue", "tbb"]
@@ -127,8 +127,8 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
 def test_threads_that_numba_was_given_are_used():
     assert numba.get_num_threads() >= 1
     code = """
-from fastoptim.kernels import cpu
-cpu.WAIT = float("inf")
+from fastoptim.kernels import cpu, threads
+threads.WAIT = float("inf")
 calls = []
 loops = fastoptim.Adam.kernels.loops
 parallel = loops._spans_parallel
@@ -145,29 +145,29 @@ print(calls)
 
 
 def test_after_a_long_wait_for_a_core_one_thread_goes_on_alone(monkeypatch):
-    monkeypatch.setattr(cpu, "_alone", 0)
-    monkeypatch.setattr(cpu, "_patience", cpu.PATIENCE[0])
+    monkeypatch.setattr(threads, "_alone", 0)
+    monkeypatch.setattr(threads, "_patience", threads.PATIENCE[0])
     monkeypatch.setattr(numba, "get_num_threads", lambda: 2)
     size = cpu.SERIAL_LIMIT + 1
-    assert cpu._workers(size) == 2
-    for wait in (cpu.PATIENCE[0], 2 * cpu.PATIENCE[0]):
-        cpu._learn(2 * cpu.WAIT)
-        assert [cpu._workers(size) for _ in range(wait)] == [1] * wait
-        assert cpu._workers(size) == 2
-        assert cpu._workers(cpu.CONTENDED_LIMIT + 1) == 2
-    cpu._learn(0.0)
-    assert cpu._workers(size) == 2
-    assert cpu._patience == cpu.PATIENCE[0]
+    assert threads.workers(size) == 2
+    for wait in (threads.PATIENCE[0], 2 * threads.PATIENCE[0]):
+        threads.learn(2 * threads.WAIT)
+        assert [threads.workers(size) for _ in range(wait)] == [1] * wait
+        assert threads.workers(size) == 2
+        assert threads.workers(threads.CONTENDED_LIMIT + 1) == 2
+    threads.learn(0.0)
+    assert threads.workers(size) == 2
+    assert threads._patience == threads.PATIENCE[0]
 
 
 def test_a_region_that_waits_is_noticed(monkeypatch):
-    monkeypatch.setattr(cpu, "_alone", 0)
+    monkeypatch.setattr(threads, "_alone", 0)
     monkeypatch.setattr(numba, "get_num_threads", lambda: 2)
     loops = fastoptim.SGD.kernels.loops
     p = {"p": np.zeros(cpu.SERIAL_LIMIT + 1, np.float32)}
     opt = fastoptim.SGD()
     opt.update(p, p)
     parallel = loops._spans_parallel
-    monkeypatch.setattr(loops, "_spans_parallel", lambda *args: (time.sleep(3 * cpu.WAIT), parallel(*args)))
+    monkeypatch.setattr(loops, "_spans_parallel", lambda *args: (time.sleep(3 * threads.WAIT), parallel(*args)))
     opt.update(p, p)
-    assert cpu._alone > 0
+    assert threads._alone > 0

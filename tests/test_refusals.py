@@ -44,7 +44,6 @@ BAD = {
     "masked gradient": (lambda p, g: g.update(b=np.ma.ones(4)), TypeError, ["grads['b']", "MaskedArray"]),
     "list gradient": (lambda p, g: g.update(b=[1.0, 1, 1, 1]), TypeError, ["grads['b']", "list"]),
     "float gradient": (lambda p, g: g.update(s=1.0), TypeError, ["grads['s']", "float"]),
-    "None gradient": (lambda p, g: g.update(s=None), TypeError, ["grads['s']", "NoneType"]),
     "integer": (lambda p, g: p.update(b=np.ones(4, int)), TypeError, ["params['b']", "int64", "float32"]),
     "half": (lambda p, g: p.update(b=np.ones(4, np.float16)), TypeError, ["params['b']", "float16"]),
     "complex": (lambda p, g: p.update(b=np.ones(4, complex)), TypeError, ["params['b']", "complex128"]),
@@ -207,7 +206,7 @@ def test_overlaps_are_found_exactly(data):
         return {first + i * a.strides[0] // 4 for i in range(a.size)}
 
     def same(a, b):
-        return a.ctypes.data == b.ctypes.data and a.strides == b.strides
+        return a.ctypes.data == b.ctypes.data and (a.strides == b.strides or a.size == b.size == 1)
 
     clash = any(cells(params[a]) & cells(params[b]) for a in names for b in names if a < b) or any(
         cells(params[a]) & cells(grads[b]) for a in names for b in names if a != b or not same(params[a], grads[b])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import fastoptim
-from fastoptim.kernels import cpu
+from fastoptim.kernels import cpu, threads
 from support import DTYPES, LAYOUTS, OPTIMIZERS, assert_same_bits, random
 
 SHAPES = {"a": (300, 211), "b": (7,), "c": (), "d": (0, 3), "e": (50_003,), "f": (64, 64)}
@@ -68,7 +68,7 @@ def test_any_number_of_threads(trained, threads):
 def test_any_division_of_the_work(trained, workers, monkeypatch):
     """More shares than this machine has threads: the kernel takes any number."""
     cls, dtype, expected = trained
-    monkeypatch.setattr(cpu, "_workers", lambda size: workers)
+    monkeypatch.setattr(threads, "workers", lambda size: workers)
     assert_alike(train(cls, dtype), expected)
 
 

@@ -252,7 +252,14 @@ WRONG = {
     "decay_rate": [1.0, -1],
     "eps": [-1e-9, math.nan, math.inf],
     "eps_hat": [2, "yes", None, np.array([1, 0])],
-    "capturable": [2, "yes", None],
+    "grad_scale": [0, -1, math.nan, math.inf, None],
+    "accumulate": [0, -1, 1.5, True, None, "2"],
+    "clip_norm": [0, -1, math.nan, math.inf, "1"],
+    "clip_value": [0, -1, math.nan, math.inf, "1"],
+    "weight_decay": [-1, math.nan, math.inf, "0.1", None],
+    "ema": [1, -0.1, math.nan, "0.9"],
+    "groups": [3, "b", {"b": 0.1}, {1: {}}],
+    **{name: [2, "yes", None] for name in ("capturable", "maximize", "decoupled", "zero_grads", "skip_nonfinite")},
 }
 
 

@@ -4,7 +4,8 @@ from functools import cached_property
 from typing import Any
 
 from fastoptim.kernels.cpu import CpuKernels
-from fastoptim.kernels.rule import Rule, arguments
+from fastoptim.kernels.extras import NOTHING, Extras, signature
+from fastoptim.kernels.rule import Rule
 
 __all__ = ["Kernels"]
 
@@ -12,21 +13,35 @@ __all__ = ["Kernels"]
 class Kernels:
     """What an optimizer's rule is compiled to, for those who call kernels themselves: `Adam.kernels.cpu`."""
 
-    def __init__(self, rule: Rule, slots: int) -> None:
-        self._rule, self._slots = rule, slots
-        self.scalar_count = len(arguments(rule)) - 2 - slots
+    def __init__(self, rule: Rule, slots: int, extras: Extras = NOTHING) -> None:
+        self._rule, self._slots, self.extras = rule, slots, extras
+        self.scalar_names = signature(rule, slots, extras).scalars
+        self._others: dict[Extras, Kernels] = {}
+
+    def including(self, extras: Extras) -> "Kernels":
+        """The kernels that do more in the same pass."""
+        if extras == self.extras:
+            return self
+        if extras not in self._others:
+            self._others[extras] = Kernels(self._rule, self._slots, extras)
+        return self._others[extras]
+
+    @property
+    def scalar_count(self) -> int:
+        """How many numbers a step has."""
+        return len(self.scalar_names)
 
     @cached_property
     def loops(self) -> CpuKernels:
         """The kernels that `Optimizer.update` runs on host arrays."""
-        return CpuKernels(self._rule, self._slots)
+        return CpuKernels(self._rule, self._slots, self.extras)
 
     @cached_property
     def device_loops(self) -> Any:
         """The kernels that `Optimizer.update` runs on arrays on a GPU."""
         from fastoptim.kernels.cuda import CudaKernels  # imported when it is asked for, as it takes a second
 
-        return CudaKernels(self._rule, self._slots)
+        return CudaKernels(self._rule, self._slots, self.extras)
 
     @property
     def cuda(self) -> Any:

@@ -5,11 +5,7 @@ Because the spans hold addresses, one call updates any number of separately allo
 *elements* of all spans evenly, so that one large array among many small ones keeps every thread busy.
 """
 
-import os
-import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from time import perf_counter
 from types import FunctionType
 from typing import Any
 
@@ -18,7 +14,9 @@ import numpy as np
 from numba import prange, types
 from numba.extending import overload
 
-from fastoptim.kernels import jit, memory, unroll
+from fastoptim.kernels import extras as extras_module
+from fastoptim.kernels import jit, memory, threads, unroll
+from fastoptim.kernels.extras import NOTHING, Extras, around, signature
 from fastoptim.kernels.jit import compiled, jitable, name_apart
 from fastoptim.kernels.memory import array_at, rows_at
 from fastoptim.kernels.rule import Rule, arguments, fingerprint
@@ -27,48 +25,23 @@ from fastoptim.kernels.unroll import cast, load, store
 Array = np.ndarray[Any, Any]
 
 # Columns of a spans table: addresses of the first parameter, gradient and state element, the bytes from one slot of the
-# state to the next, and the number of elements in this row and all rows before it.
-PARAM, GRAD, STATE, SLOT_BYTES, END = range(5)
-COLUMNS = 5
+# state to the next, the address of the first averaged element, the row of scalars that holds here, and the number of
+# elements in this row and all rows before it.
+PARAM, GRAD, STATE, SLOT_BYTES, AVERAGE, SET, END = range(7)
+COLUMNS = 7
 
 # Up to this many elements one thread works alone: it updates 5,000 in the time that entering a parallel region takes.
 SERIAL_LIMIT = 16_384
-# After a matrix product the threads of BLAS spin on, and a parallel region that waits for one of their cores takes some
-# milliseconds. Up to so many elements nothing else takes so long; then one thread makes the next updates, which cannot
-# change a bit, and after each further such wait twice as many.
-CONTENDED_LIMIT, WAIT = 262_144, 0.001  # elements, seconds
-PATIENCE = 64, 4096  # updates, at first and at most
 LINE = 16  # elements of float32 in a cache line: shares are whole lines, so that no two threads write to one
 TILE = 16_384  # elements of a tile of the public kernel
-
-_forked = False
-_launch_lock = threading.Lock()
-_alone, _patience = 0, PATIENCE[0]  # updates that one thread makes yet, and those after the next wait
-
-
-def _after_fork_in_child() -> None:
-    # GNU OpenMP kills a forked child that enters a parallel region once its parent has, and numba's workqueue has lost
-    # its threads there. One thread gives the same bits.
-    global _forked
-    _forked = True
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def _launch() -> AbstractContextManager[Any]:
-    """Held while a parallel region runs where two of them at once would abort the process.
-
-    Numba chooses its threading layer at the first launch; until then nobody knows whether it is a safe one.
-    """
-    try:
-        return _launch_lock if numba.threading_layer() == "workqueue" else nullcontext()
-    except ValueError:  # no launch yet
-        return _launch_lock
 
 
 def typed(updated: Any, element: Any, state: Any) -> Any:
     """What a rule returned, as a tuple. Anything but p and the state in the element's own type is refused."""
+    new = updated if isinstance(updated, tuple) else (updated,)  # in numba's simulator, where this runs as it is
+    if len(new) != 1 + len(state) or any(type(x) is not type(element) for x in new):
+        raise TypeError(f"the rule returned {updated} for elements of {type(element)}")
+    return new
 
 
 @overload(typed, strict=False)
@@ -121,8 +94,8 @@ class CpuKernels:
         kernel_serial: the same on the calling thread alone.
     """
 
-    def __init__(self, rule: Rule, slots: int) -> None:
-        self._spans_serial, self._spans_parallel, self.kernel_serial, self.kernel = _build(rule, slots)
+    def __init__(self, rule: Rule, slots: int, extras: Extras = NOTHING) -> None:
+        self._spans_serial, self._spans_parallel, self.kernel_serial, self.kernel = _build(rule, slots, extras)
 
     def compile(self, dtype: np.dtype[Any], size: int) -> None:
         """Have everything at hand that `run` needs for `size` elements of `dtype`, so that it cannot fail.
@@ -136,72 +109,81 @@ class CpuKernels:
             self._spans_parallel.compile((*_signature(dtype), numba.intp))
 
     def run(self, spans: Array, scalars: Array, size: int) -> None:
-        """Update the `size` elements of `spans` (int64, `(rows, COLUMNS)`), of the dtype of `scalars`, in place."""
-        if size <= SERIAL_LIMIT or (workers := _workers(size)) == 1:
-            self._spans_serial(spans, scalars)
-        else:
-            start = perf_counter()
-            with _launch():
-                self._spans_parallel(spans, scalars, workers)
-            if size <= CONTENDED_LIMIT:
-                _learn(perf_counter() - start)
+        """Update the `size` elements of `spans` (int64, `(rows, COLUMNS)`) in place.
+
+        `scalars` has the elements' dtype and a row for each set of them that a span may name.
+        """
+        threads.run(self._spans_serial, self._spans_parallel, size, SERIAL_LIMIT, spans, scalars)
 
 
-def _build(rule: Rule, slots: int) -> tuple[Any, Any, Any, Any]:
-    slot_names, scalar_names = arguments(rule)[2 : 2 + slots], arguments(rule)[2 + slots :]
+def _build(rule: Rule, slots: int, extras: Extras) -> tuple[Any, Any, Any, Any]:
+    slot_names, scalar_names = signature(rule, slots, extras)
     numbers, rows_from = cast(len(scalar_names)), rows_at(slots)
     as_many = (0,) * len(scalar_names)  # a tuple, as its length is known when a call of it is compiled
-    load_state, store_all = load(slots), store(1 + slots)
-    identity = rule.__name__, slots, f"{fingerprint(rule, memory, unroll, jit):x}"
+    load_state, store_all = load(len(slot_names)), store(1 + len(slot_names))
+    averages_from, has_zero = rows_at(int(extras.average)), extras.zero
+    bits = "".join(str(int(there)) for there in extras)
+    identity = rule.__name__, slots, bits, f"{fingerprint(rule, extras_module, memory, unroll, jit):x}"
+    count = len(arguments(rule)) - 2 - slots
     # A copy of its own name: there may be other rules of this name, or this one as it was before an edit.
     rule = jitable(*identity)(FunctionType(rule.__code__, rule.__globals__, rule.__name__, None, rule.__closure__))
+    element = jitable(*identity)(around(rule, count, slots, extras, typed))
 
     # A function of its own, over arrays: written inline in a parallel loop it does not vectorise.
     @jitable(*identity)
     def update_elements(p: Any, g: Any, state: Any, scalars: Any) -> None:
         for i in range(p.size):
-            updated = rule(p[i], g[i], *load_state(state, i), *scalars)
-            store_all((p, *state), i, typed(updated, p[i], state))
+            store_all((p, *state), i, element(p[i], g[i], *load_state(state, i), *scalars))
+            if has_zero:
+                g[i] = 0
 
     @jitable(*identity)
-    def update_spans(spans: Any, like: Any, scalars: Any, start: Any, stop: Any) -> None:
+    def update_run(spans: Any, row: Any, byte: Any, size: Any, like: Any, scalars: Any) -> None:
+        """Update `size` elements of a span, from that at `byte` on."""
+        state = rows_from(spans[row, STATE] + byte, spans[row, SLOT_BYTES], like, size)
+        update_elements(
+            array_at(spans[row, PARAM] + byte, like, size),
+            array_at(spans[row, GRAD] + byte, like, size),
+            state + averages_from(spans[row, AVERAGE] + byte, 0, like, size),
+            scalars,
+        )
+
+    @jitable(*identity)
+    def update_spans(spans: Any, scalars: Any, start: Any, stop: Any) -> None:
         """Update the elements `start` to `stop`, counted through all spans."""
         row = 0
         while start < stop:
             begin = spans[row - 1, END] if row > 0 else 0
             end = min(spans[row, END], stop)
             if start < end:
-                byte, size = (start - begin) * like.itemsize, end - start
-                update_elements(
-                    array_at(spans[row, PARAM] + byte, like, size),
-                    array_at(spans[row, GRAD] + byte, like, size),
-                    rows_from(spans[row, STATE] + byte, spans[row, SLOT_BYTES], like, size),
-                    scalars,
-                )
+                byte = (start - begin) * scalars.itemsize
+                update_run(spans, row, byte, end - start, scalars, numbers(scalars[spans[row, SET]], scalars))
                 start = end
             row += 1
 
     # Four functions, because numba's cache tells functions apart, not the options they are compiled with.
     def spans_serial(spans: Any, scalars: Any) -> None:
-        update_spans(spans, scalars, numbers(scalars, scalars), 0, spans[-1, END])
+        update_spans(spans, scalars, 0, spans[-1, END])
 
     def spans_parallel(spans: Any, scalars: Any, workers: Any) -> None:
-        picked, total = numbers(scalars, scalars), spans[-1, END]
+        total = spans[-1, END]
         share = (total // workers // LINE + 1) * LINE
         for worker in prange(workers):
             start = worker * share
-            update_spans(spans, scalars, picked, start, min(start + share, total))
+            update_spans(spans, scalars, start, min(start + share, total))
 
     def kernel_serial(p: Any, g: Any, state: Any, scalars: Any) -> None:
-        update_spans(_one_span(p, g, state, scalars, slots, as_many), p, numbers(scalars, p), 0, p.size)
+        spans = _one_span(p, g, state, scalars, slots, as_many)
+        update_run(spans, 0, 0, p.size, p, numbers(scalars, p))
 
     def kernel(p: Any, g: Any, state: Any, scalars: Any) -> None:
         spans, picked = _one_span(p, g, state, scalars, slots, as_many), numbers(scalars, p)
         if p.size <= SERIAL_LIMIT:
-            update_spans(spans, p, picked, 0, p.size)
+            update_run(spans, 0, 0, p.size, p, picked)
         else:
             for tile in prange(-(-p.size // TILE)):
-                update_spans(spans, p, picked, tile * TILE, min((tile + 1) * TILE, p.size))
+                start = tile * TILE
+                update_run(spans, 0, start * p.itemsize, min(TILE, p.size - start), p, picked)
 
     for function, where in (kernel, "all threads"), (kernel_serial, "the calling thread"):
         function.__doc__ = f"""One step of `{identity[0]}`, in place, on {where}.
@@ -222,24 +204,4 @@ def _build(rule: Rule, slots: int) -> tuple[Any, Any, Any, Any]:
 
 
 def _signature(dtype: np.dtype[Any]) -> tuple[Any, Any]:
-    return numba.typeof(np.empty((0, COLUMNS), np.int64)), numba.typeof(np.empty(0, dtype))
-
-
-def _workers(size: int) -> int:
-    """How many threads update `size` elements."""
-    global _alone
-    if size <= SERIAL_LIMIT or _forked:
-        return 1
-    if _alone > 0 and size <= CONTENDED_LIMIT:
-        _alone -= 1
-        return 1
-    return int(numba.get_num_threads())
-
-
-def _learn(seconds: float) -> None:
-    """Take into account how long a parallel region took in which there was little to do."""
-    global _alone, _patience
-    if seconds > WAIT:
-        _alone, _patience = _patience, min(2 * _patience, PATIENCE[1])
-    else:
-        _patience = PATIENCE[0]
+    return numba.typeof(np.empty((0, COLUMNS), np.int64)), numba.typeof(np.empty((0, 0), dtype))

@@ -84,7 +84,13 @@ class Launch:
     """
 
     def __init__(
-        self, loaded: Loaded, spans: Array, table: int, scalars: Array | DeviceScalars, grid: tuple[int, int] | None
+        self,
+        loaded: Loaded,
+        spans: Array,
+        table: int,
+        scalars: Array | DeviceScalars,
+        grid: tuple[int, int] | None,
+        coefficient: int,
     ) -> None:
         self.device = loaded.device
         dtype = scalars.dtype
@@ -92,7 +98,7 @@ class Launch:
         threads = grid[1] if grid else THREADS
         tile = threads * VECTORS * VECTOR // dtype.itemsize
         self._grid = grid or (min(-(-size // tile), loaded.blocks), threads)
-        words = [table, len(spans), tile]
+        words = [table, len(spans), tile, coefficient]
         if isinstance(scalars, DeviceScalars):
             words += [scalars.address, scalars.steps, scalars.step]
         self._words = np.array(words, np.int64)
@@ -169,7 +175,7 @@ def advance_kernel() -> tuple[Callable[..., None], tuple[Any, ...]]:
     read, write = numbers_at(INT64, 1), elements(0, INT64, 1)[1]
 
     def advance_step(step: Any) -> None:
-        write(step, 0, 0, ((read(step)[0] + 1,),))
+        write(step, 0, 0, 0, 0, ((read(step)[0] + 1,),))
 
     return advance_step, (types.int64,)
 
@@ -194,7 +200,7 @@ def write_kernel() -> tuple[Callable[..., None], tuple[Any, ...]]:
 
     def write_all(address: Any, count: Any, words: Any) -> None:
         for i in range(count):
-            write(address + 8 * i, 0, 0, ((words[i],),))
+            write(address + 8 * i, 0, 0, 0, 0, ((words[i],),))
 
     return write_all, (types.int64, types.int64, types.UniTuple(types.int64, WORDS))
 

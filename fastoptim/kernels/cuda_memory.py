@@ -10,6 +10,7 @@ from numba import types
 
 from fastoptim.kernels import cuda_code
 from fastoptim.kernels.cpu import Array
+from fastoptim.kernels.extras import NOTHING, Extras
 
 cuda = cuda_code.numba_cuda()  # a RuntimeError that says what to install, before anything else can go wrong
 SIMULATED = bool(cuda.config.ENABLE_CUDASIM)
@@ -17,24 +18,29 @@ VECTOR = 16  # bytes that a thread loads and stores at once: the widest there is
 INT64 = np.dtype(np.int64)
 
 
-def elements(slots: int, dtype: np.dtype[Any], width: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """`load(param, grad, state, slot_bytes)`, the lanes of `width` elements, and `store(param, state, ..., updated)`.
+def elements(
+    slots: int, dtype: np.dtype[Any], width: int, extras: Extras = NOTHING
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """`load(param, grad, state, slot_bytes, average)`, the lanes of `width` elements, and
+    `store(param, grad, state, slot_bytes, average, updated)`.
 
     Intrinsics, as there is no other way to 128-bit accesses: contiguous ones are not joined where arrays might overlap.
     """
     if SIMULATED:
-        return _simulated_elements(slots, dtype, width)
+        return _simulated_elements(slots, dtype, width, extras)
     element, align = getattr(types, dtype.name), dtype.itemsize * width
-    old, new = types.UniTuple(element, 2 + slots), types.UniTuple(element, 1 + slots)
+    behind = slots + extras.average
+    old, new = types.UniTuple(element, 2 + behind), types.UniTuple(element, 1 + behind)
 
-    def pointers(context: Any, builder: Any, first: Sequence[Any], state: Any, slot_bytes: Any) -> list[Any]:
+    def pointers(context: Any, builder: Any, first: Sequence[Any], state: Any, slot_bytes: Any, average: Any) -> Any:
         number = context.get_value_type(element)
         whole = number if width == 1 else ir.VectorType(number, width)
         rows = [builder.add(state, builder.mul(slot_bytes, slot_bytes.type(row))) for row in range(slots)]
-        return [builder.inttoptr(address, whole.as_pointer(addrspace=1)) for address in (*first, *rows)]
+        addresses = (*first, *rows, *[average] * extras.average)
+        return [builder.inttoptr(address, whole.as_pointer(addrspace=1)) for address in addresses]
 
     @cuda.extending.intrinsic
-    def load(typing_context: Any, param: Any, grad: Any, state: Any, slot_bytes: Any) -> Any:
+    def load(typing_context: Any, param: Any, grad: Any, state: Any, slot_bytes: Any, average: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             wholes = [builder.load(x, align=align) for x in pointers(context, builder, values[:2], *values[2:])]
             lanes = [
@@ -44,20 +50,25 @@ def elements(slots: int, dtype: np.dtype[Any], width: int) -> tuple[Callable[...
             tuples = [context.make_tuple(builder, old, lane) for lane in lanes]
             return context.make_tuple(builder, signature.return_type, tuples)
 
-        return types.UniTuple(old, width)(*(types.int64,) * 4), generate
+        return types.UniTuple(old, width)(*(types.int64,) * 5), generate
 
     @cuda.extending.intrinsic
-    def store(typing_context: Any, param: Any, state: Any, slot_bytes: Any, updated: Any) -> Any:
+    def store(
+        typing_context: Any, param: Any, grad: Any, state: Any, slot_bytes: Any, average: Any, updated: Any
+    ) -> Any:
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            for row, pointer in enumerate(pointers(context, builder, values[:1], *values[1:3])):
-                numbers = [builder.extract_value(values[3], (lane, row)) for lane in range(width)]
+            gradient, *others = pointers(context, builder, (values[1], values[0]), *values[2:5])
+            for row, pointer in enumerate(others):
+                numbers = [builder.extract_value(values[5], (lane, row)) for lane in range(width)]
                 whole = numbers[0] if width == 1 else pointer.type.pointee(ir.Undefined)
                 for lane, number in enumerate(numbers if width > 1 else []):
                     whole = builder.insert_element(whole, number, ir.IntType(32)(lane))
                 builder.store(whole, pointer, align=align)
+            if extras.zero:
+                builder.store(gradient.type.pointee(None), gradient, align=align)
             return context.get_dummy_value()
 
-        return types.void(*(types.int64,) * 3, types.UniTuple(new, width)), generate
+        return types.void(*(types.int64,) * 5, types.UniTuple(new, width)), generate
 
     return load, store
 
@@ -87,14 +98,21 @@ def simulated_array(address: int, dtype: np.dtype[Any], count: int) -> Array:
     return np.ctypeslib.as_array((ctypes.c_uint8 * (count * dtype.itemsize)).from_address(int(address))).view(dtype)
 
 
-def _simulated_elements(slots: int, dtype: np.dtype[Any], width: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    def load(param: int, grad: int, state: int, slot_bytes: int) -> list[tuple[Any, ...]]:
-        rows = (param, grad, *(state + row * slot_bytes for row in range(slots)))
-        return list(zip(*(simulated_array(row, dtype, width) for row in rows), strict=True))
+def _simulated_elements(
+    slots: int, dtype: np.dtype[Any], width: int, extras: Extras
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def arrays(first: Sequence[int], state: int, slot_bytes: int, average: int) -> list[Array]:
+        rows = (*first, *(state + row * slot_bytes for row in range(slots)), *[average] * extras.average)
+        return [simulated_array(row, dtype, width) for row in rows]
 
-    def store(param: int, state: int, slot_bytes: int, updated: list[Any]) -> None:
-        rows = (param, *(state + row * slot_bytes for row in range(slots)))
+    def load(param: int, grad: int, state: int, slot_bytes: int, average: int) -> list[tuple[Any, ...]]:
+        return list(zip(*arrays((param, grad), state, slot_bytes, average), strict=True))
+
+    def store(param: int, grad: int, state: int, slot_bytes: int, average: int, updated: list[Any]) -> None:
+        rows = arrays((param,), state, slot_bytes, average)
         for row, numbers in zip(rows, zip(*updated, strict=True), strict=True):
-            simulated_array(row, dtype, width)[:] = numbers
+            row[:] = numbers
+        if extras.zero:
+            simulated_array(grad, dtype, width)[:] = 0
 
     return load, store

@@ -62,9 +62,10 @@ class Known:
         params: the parameters; no two overlap.
         rows: each one's row in the spans table.
         column: address of the gradients' column in that table's first row, and the bytes from row to row.
+        zeroing: whether gradients are written to: then only those are good that are where they were before.
     """
 
-    def __init__(self, params: tuple[Array, ...], rows: Sequence[int], column: tuple[int, int]) -> None:
+    def __init__(self, params: tuple[Array, ...], rows: Sequence[int], column: tuple[int, int], zeroing: bool) -> None:
         extents = np.array(sorted(byte_bounds(param) for param in params if param.size), np.int64)
         # What the parameters looked like: nobody else has these views, so that their headers stay as they are.
         views = tuple(param.view(np.ndarray) for param in params)
@@ -75,7 +76,7 @@ class Known:
         # One array, because each argument of a compiled function costs 0.1 us. And no constants: they would go into
         # the cache, and addresses are others in the next process.
         addresses = id(np.ndarray), id(params), id(views), places.ctypes.data, extents.ctypes.data
-        self._words = np.array([*addresses, len(params), len(extents)], np.int64)
+        self._words = np.array([*addresses, len(params), len(extents), zeroing], np.int64)
 
     def accept(self, params: tuple[Any, ...], grads: tuple[Any, ...]) -> bool:
         """Whether nothing has changed that matters; if so, write the gradients' addresses into the spans table."""
@@ -84,7 +85,7 @@ class Known:
 
 
 def _accept(params: int, grads: int, known: Any) -> bool:
-    ndarray, bound, views, places, extents, count, extent_count = known
+    ndarray, bound, views, places, extents, count, extent_count, zeroing = known
     for i in range(count):
         item = ITEMS + i * WORD
         p, g, view = _word(params + item), _word(grads + item), _word(views + item)
@@ -97,6 +98,8 @@ def _accept(params: int, grads: int, known: Any) -> bool:
             return False
         place = places + i * 2 * WORD
         start = _word(g + DATA)
+        if zeroing and (start != _word(_word(place)) or not _word(g + FLAGS) & WRITEABLE):
+            return False
         if start != own:
             # Of the parameters that begin before the gradient's end, only the last can overlap it.
             end = start + _word(place + WORD)

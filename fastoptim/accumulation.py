@@ -1,0 +1,91 @@
+"""Steps on the mean gradient of several calls: the sums are parameters themselves, to which gradients are added."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from fastoptim.buffers import HOST, FlatDict, Memory, memory_of
+from fastoptim.checks import check_mappings, check_params, on_device
+from fastoptim.passes import Add, following
+
+if TYPE_CHECKING:
+    from fastoptim.optimizer import Optimizer
+
+
+class Accumulation:
+    """The sums of gradients since the last step.
+
+    Attributes:
+        sums: by name, or None before the first call.
+        calls: how many calls they are of.
+    """
+
+    def __init__(self) -> None:
+        self.sums: FlatDict | None = None
+        self.calls = 0
+        self._adder = Add()
+        self._before: dict[Any, int] = {}  # how many gradients each name had had at the last step
+
+    @classmethod
+    def of(cls, sums: FlatDict, calls: int) -> "Accumulation":
+        """With sums that were made before."""
+        made = cls()
+        made.sums, made.calls = sums, calls
+        made._adder._counts = dict.fromkeys(sums, 1)
+        return made
+
+    def update(self, opt: "Optimizer", params: Mapping[Any, Any], grads: Mapping[Any, Any], stream: Any) -> None:
+        """Add gradients to the sums; with those of the last of `opt.accumulate` calls, make the step."""
+        check_mappings(params, grads)
+        sums = self._sums_for(params)
+        own: Any = sums
+        if type(params) is not FlatDict or params.layout is not sums.layout:
+            own = {name: sums[name] for name in params}
+        opt._prepare(params, own)  # whatever is wrong with the parameters is found before anything is added
+        adder = self._adder
+        adder.grad_scale, adder.zero_grads, adder.skip_nonfinite = opt.grad_scale, opt.zero_grads, opt.skip_nonfinite
+        skipped = adder.skipped
+        adder.update(own, grads, stream=stream)
+        self.sums = sums
+        if adder.skipped > skipped:
+            opt.skipped += 1
+            return
+        self.calls += 1
+        if self.calls >= opt.accumulate:
+            opt._step(params, self._of_those_that_had_one(own), stream)
+            self.calls, self._before = 0, adder._own_counts()
+
+    def _sums_for(self, params: Mapping[Any, Any]) -> FlatDict:
+        """The sums, with zeros for parameters that are new."""
+        sums = self.sums
+        alike = sums is not None and (type(params) is not FlatDict or params.layout is sums.layout)
+        if sums is not None and alike and params.keys() <= sums.keys():
+            return sums
+        names, own = tuple(params), tuple(params.values())
+        if any(map(on_device, own)):
+            from fastoptim.kernels.cuda_launch import described  # imported when it is asked for, as it takes a second
+
+            like = [described(array, f"params[{name!r}]") for name, array in params.items()]
+            return following(sums, params, dict(zip(names, like, strict=True)), memory_of("cuda"))
+        check_params(names, own)
+        return following(sums, params, dict(params), HOST)
+
+    def _of_those_that_had_one(self, own: Any) -> Any:
+        """The sums of the names that had a gradient since the last step, and None for the others."""
+        counts = self._adder._own_counts()
+        had = {name for name in own if counts.get(name, 0) > self._before.get(name, 0)}
+        return own if len(had) == len(own) else {name: own[name] if name in had else None for name in own}
+
+    def moved(self, memory: Memory) -> "Accumulation":
+        """The same in a memory."""
+        other = Accumulation()
+        other.sums = None if self.sums is None else self.sums.moved(memory)
+        other.calls = self.calls
+        other._adder._counts = {name: n - self._before.get(name, 0) for name, n in self._adder._own_counts().items()}
+        return other
+
+    def gradients(self) -> dict[Any, Any]:
+        """The sums of the names that had a gradient since the last step."""
+        if self.sums is None or not self.calls:
+            return {}
+        own = self._of_those_that_had_one(self.sums)
+        return {name: sum for name, sum in own.items() if sum is not None}
