@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -15,33 +15,59 @@ Step = Callable[[], object]
 
 SERIAL_LIMIT = 16_384  # elements
 LINE = 16  # elements of float32 in a cache line: no two threads write to one
+FLOAT = 4  # bytes
 
 
-@lru_cache(maxsize=1)  # cases that share a ceiling follow each other, and the largest takes 800 MB
-def ceiling(size: int, slots: int) -> Step:
-    """A step over flat arrays of `size` float32 elements, for an optimizer with that many slots.
+class Traffic(NamedTuple):
+    """What a step has to read and write.
+
+    Attributes:
+        updates: arrays that are read and written: the parameter, its state, its average.
+        reads: how often the gradient is read: twice where the step depends on its norm.
+    """
+
+    updates: int
+    reads: int
+
+    @property
+    def bytes(self) -> int:
+        """For one element."""
+        return (self.reads + 2 * self.updates) * FLOAT
+
+
+@lru_cache(maxsize=1)  # cases that share a ceiling follow each other, and the largest takes 1 GB
+def ceiling(size: int, traffic: Traffic) -> Step:
+    """A step over flat arrays of `size` float32 elements, with that traffic.
 
     On one thread where entering a parallel region takes longer than it saves, by a fixed size: to measure it would give
     another answer, and other ratios, whenever the machine has other work.
     """
-    serial, parallel = _loops(slots)
-    gradient, *rest = (HOST.zeros((size,), np.dtype(np.float32)) for _ in range(2 + slots))  # aligned: that is faster
+    serial, parallel = _loops(traffic.updates)
+    gradient, *rest = (HOST.zeros((size,), np.dtype(np.float32)) for _ in range(1 + traffic.updates))  # aligned: faster
     arrays = tuple(rest)
     for array in (gradient, *rest):
         array.fill(1e-6)
     workers = numba.get_num_threads()
     if size <= SERIAL_LIMIT or workers == 1:
-        return partial(serial, arrays, gradient)
-    return partial(parallel, arrays, gradient, workers)
+        return partial(serial, arrays, gradient, traffic.reads)
+    return partial(parallel, arrays, gradient, traffic.reads, workers)
 
 
-def _loops(slots: int) -> tuple[Any, Any]:
-    """The loop on one thread and on all: `g` is read, `p` and each slot are read and written, with one addition each.
+def _loops(updates: int) -> tuple[Any, Any]:
+    """The loop on one thread and on all: `g` is read, so many arrays are read and written, with one addition each.
 
+    Where `g` is read more than once, it is summed up before, all of it: a norm has to be known when the update begins.
     They share no code with fastoptim's kernels, so that they do not share their faults. And they are not cached: numba
     mixes up closures of one name that different processes have compiled.
     """
-    add, cut = _add(1 + slots), _cut(1 + slots)
+    add, cut = _add(updates), _cut(updates)
+
+    @njit(nogil=True, fastmath={"reassoc"})  # a sum in the order of its elements waits for each addition
+    def total(g: Any) -> Any:
+        found = g.dtype.type(0)
+        for i in range(g.size):
+            found += g[i]
+        return found
 
     @register_jitable  # inside the parallel loop it would not vectorise
     def walk(arrays: Any, g: Any) -> None:
@@ -49,15 +75,23 @@ def _loops(slots: int) -> tuple[Any, Any]:
             add(arrays, i, g[i])
 
     @njit(nogil=True)
-    def serial(arrays: Any, g: Any) -> None:
+    def serial(arrays: Any, g: Any, reads: Any) -> Any:
+        found = 0.0
+        for _ in range(reads - 1):
+            found += total(g)
         walk(arrays, g)
+        return found  # or the compiler would leave it out
 
     @njit(nogil=True, parallel=True)
-    def parallel(arrays: Any, g: Any, workers: Any) -> None:
-        share = (g.size // workers // LINE + 1) * LINE
+    def parallel(arrays: Any, g: Any, reads: Any, workers: Any) -> Any:
+        share, found = (g.size // workers // LINE + 1) * LINE, 0.0
+        for _ in range(reads - 1):
+            for worker in prange(workers):
+                found += total(g[worker * share : min((worker + 1) * share, g.size)])
         for worker in prange(workers):
             start, stop = worker * share, min((worker + 1) * share, g.size)
             walk(cut(arrays, start, stop), g[start:stop])
+        return found
 
     return serial, parallel
 

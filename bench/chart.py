@@ -1,4 +1,4 @@
-"""One optimizer's saved results as a chart: a panel for each workload, a bar for each contender."""
+"""One recipe's saved results as a chart: a panel for each workload, a bar for each contender."""
 
 from itertools import groupby
 from pathlib import Path
@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from bench.contenders import TABLE
+from bench.recipes import RECIPES
 from bench.runs import Case, Run, RunError
 from bench.tables import OURS, seconds
 from bench.workloads import WORKLOADS
@@ -18,22 +19,24 @@ BAR, PANEL, HEAD = 0.215, 0.55, 0.75  # heights in inches
 WIDTH, DPI = 8.6, 200
 
 
-def draw(run: Run, optimizer: str, output: Path) -> None:
+def draw(run: Run, recipe: str, output: Path) -> None:
     """Write the chart, in the format that the file's name ends in.
 
     Raises:
-        RunError: the run has no step of this optimizer, or the file cannot be written.
+        RunError: the run has no step of this recipe, or the file cannot be written.
     """
-    works = [list(cases) for (_, name), cases in groupby(run.steps, key=lambda case: case.key[:2]) if name == optimizer]
+    steps = run.against("ceiling")
+    works = [list(cases) for (_, name), cases in groupby(steps, key=lambda case: case.key[:2]) if name == recipe]
     if not works:
-        names = ", ".join(dict.fromkeys(case.key[1] for case in run.steps))
-        raise RunError(f"nothing to draw: the run has no steps of {optimizer!r}, only of {names or 'none'}")
+        names = ", ".join(dict.fromkeys(case.key[1] for case in steps))
+        raise RunError(f"nothing to draw: the run has no steps of {recipe!r}, only of {names or 'none'}")
     rows = -(-len(works) // COLUMNS)
     most = max(map(len, works))
     height = HEAD + rows * (PANEL + BAR * most)
     figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
+    what = RECIPES[recipe].what if recipe in RECIPES else recipe
     figure.suptitle(
-        f"One step of {optimizer.capitalize()}: speed compared with the ceiling, and time",
+        f"One step of {what}: speed compared with the ceiling, and time",
         color=INK, fontweight="bold", fontsize=11,
     )  # fmt: skip
     figure.supxlabel(

@@ -12,30 +12,31 @@ import fastoptim
 from bench import libraries
 from bench.ceiling import Step
 from bench.formulas import FORMULAS
+from bench.recipes import options
 from bench.workloads import Data
 from fastoptim import Optimizer
 
-Make = Callable[[Data, type[Optimizer]], Step]
+Make = Callable[[Data, Optimizer], Step]
 
 
-def ours(data: Data, optimizer: type[Optimizer]) -> Step:
+def ours(data: Data, optimizer: Optimizer) -> Step:
     """Dicts of separately allocated arrays."""
-    update, params, grads = optimizer().update, data.params, cycle(data.grads)
+    update, params, grads = optimizer.update, data.params, cycle(data.grads)
     return lambda: update(params, next(grads))
 
 
-def ours_flat(data: Data, optimizer: type[Optimizer]) -> Step:
+def ours_flat(data: Data, optimizer: Optimizer) -> Step:
     """Flat buffers; the network writes its gradients into the same one in every step."""
     params = fastoptim.flatten(data.params)
     grads = params.zeros_like()
     for name, grad in data.grads[0].items():
         grads[name][...] = grad
-    return partial(optimizer().update, params, grads)
+    return partial(optimizer.update, params, grads)
 
 
-def formulas(data: Data, optimizer: type[Optimizer]) -> Step:
+def formulas(data: Data, optimizer: Optimizer) -> Step:
     """NumPy's own arithmetic, array by array."""
-    update = FORMULAS[optimizer.__name__](data.params, optimizer()).update
+    update = FORMULAS[type(optimizer).__name__](data.params, options(optimizer)).update
     params, grads = data.params, cycle(data.grads)
     return lambda: update(params, next(grads))
 
@@ -46,8 +47,8 @@ class Contender(NamedTuple):
     Attributes:
         title: its name in tables and charts.
         packages: what it needs.
-        make: from arrays and one of our optimizers to a function that makes one step.
-        optimizers: the names of those of our optimizers that it has, or None for all.
+        make: from arrays and one of our optimizers, a new one, to a function that makes one step.
+        optimizers: the classes of ours that it has, by name, or None for all.
     """
 
     title: str
@@ -55,9 +56,9 @@ class Contender(NamedTuple):
     make: Make
     optimizers: Collection[str] | None = None
 
-    def has(self, optimizer: type[Optimizer]) -> bool:
+    def has(self, optimizer: Optimizer) -> bool:
         """Whether it can make this optimizer's step."""
-        return self.optimizers is None or optimizer.__name__ in self.optimizers
+        return self.optimizers is None or type(optimizer).__name__ in self.optimizers
 
 
 TABLE = {
@@ -66,15 +67,10 @@ TABLE = {
     "numpy": Contender("NumPy", ("numpy",), formulas, FORMULAS),
     "torch-fused": Contender("torch fused", ("torch",), libraries.torch("fused"), libraries.TORCH_FUSED),
     "torch-foreach": Contender("torch foreach", ("torch",), libraries.torch("foreach"), libraries.TORCH),
-    "optax": Contender("Optax", ("optax", "jax"), libraries.optax, libraries.OPTAX),
+    "optax": Contender("Optax", ("optax", "jax"), libraries.OptaxStep, libraries.OPTAX),
     "deepspeed": Contender("DeepSpeed", ("deepspeed", "torch"), libraries.deepspeed, {"Adam"}),
 }
 CONTENDERS = {name: each for name, each in TABLE.items() if all(map(find_spec, each.packages))}
-
-_PUBLIC = (getattr(fastoptim, name) for name in fastoptim.__all__)
-_FOUND = {x for x in _PUBLIC if isinstance(x, type) and issubclass(x, Optimizer) and x is not Optimizer}
-# those with the fewest slots first: optimizers that share a ceiling follow each other
-OPTIMIZERS = {x.__name__.lower(): x for x in sorted(_FOUND, key=lambda x: (len(x.slots), x.__name__))}
 
 
 def versions() -> dict[str, str]:

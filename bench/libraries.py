@@ -11,19 +11,24 @@ from typing import Any
 import numba
 
 from bench.ceiling import Step
+from bench.recipes import options
 from bench.workloads import Data
 from fastoptim import Optimizer
 
 Translation = Callable[[Any], tuple[str, dict[str, Any]]]
 
-# From one of our optimizers, `o`, to their name and arguments. They compute the same, up to where eps is added.
+# From the hyperparameters of one of our optimizers, `o`, to their name and arguments. They compute the same, up to
+# where eps is added.
 TORCH: dict[str, Translation] = {
     "SGD": lambda o: ("SGD", {"lr": o.lr}),
     "Momentum": lambda o: ("SGD", {"lr": o.lr, "momentum": o.momentum}),
     "Nesterov": lambda o: ("SGD", {"lr": o.lr, "momentum": o.momentum, "nesterov": True}),
     "AdaGrad": lambda o: ("Adagrad", {"lr": o.lr, "eps": o.eps}),
     "RMSprop": lambda o: ("RMSprop", {"lr": o.lr, "alpha": o.decay_rate, "eps": o.eps}),
-    "Adam": lambda o: ("Adam", {"lr": o.lr, "betas": (o.beta1, o.beta2), "eps": o.eps}),
+    "Adam": lambda o: (
+        "AdamW" if o.decoupled else "Adam",
+        {"lr": o.lr, "betas": (o.beta1, o.beta2), "eps": o.eps, "weight_decay": o.weight_decay},
+    ),
 }
 TORCH_FUSED = TORCH.keys() - {"RMSprop"}  # which has no such implementation
 
@@ -33,28 +38,34 @@ OPTAX: dict[str, Translation] = {
     "Nesterov": lambda o: ("sgd", {"learning_rate": o.lr, "momentum": o.momentum, "nesterov": True}),
     "AdaGrad": lambda o: ("adagrad", {"learning_rate": o.lr, "initial_accumulator_value": 0.0, "eps": o.eps}),
     "RMSprop": lambda o: ("rmsprop", {"learning_rate": o.lr, "decay": o.decay_rate, "eps": o.eps}),
-    "Adam": lambda o: ("adam", {"learning_rate": o.lr, "b1": o.beta1, "b2": o.beta2, "eps": o.eps}),
+    "Adam": lambda o: (
+        "adamw" if o.decoupled else "adam",
+        {"learning_rate": o.lr, "b1": o.beta1, "b2": o.beta2, "eps": o.eps}
+        | ({"weight_decay": o.weight_decay} if o.decoupled else {}),
+    ),
 }
 
 
-def torch(implementation: str) -> Callable[[Data, type[Optimizer]], Step]:
+def torch(implementation: str) -> Callable[[Data, Optimizer], Step]:
     """PyTorch: `fused`, one kernel per array, or `foreach`, one operation at a time on lists of arrays."""
 
-    def make(data: Data, optimizer: type[Optimizer]) -> Step:
+    def make(data: Data, optimizer: Optimizer) -> Step:
         torch: Any = import_module("torch")
-        name, arguments = TORCH[optimizer.__name__](optimizer())
-        step: Step = getattr(torch.optim, name)(_tensors(torch, data), **arguments, **{implementation: True}).step
-        return step
+        name, arguments = TORCH[type(optimizer).__name__](options(optimizer))
+        tensors = _tensors(torch, data)
+        step: Step = getattr(torch.optim, name)(tensors, **arguments, **{implementation: True}).step
+        return TorchStep(step, tensors, optimizer)
 
     return make
 
 
-def deepspeed(data: Data, optimizer: type[Optimizer]) -> Step:
+def deepspeed(data: Data, optimizer: Optimizer) -> Step:
     """DeepSpeed's Adam for parameters in the host's memory, which it compiles for this machine when first used."""
     adam: Any = import_module("deepspeed.ops.adam")
-    _, arguments = TORCH["Adam"](optimizer())
-    step: Step = adam.DeepSpeedCPUAdam(_tensors(import_module("torch"), data), **arguments, adamw_mode=False).step
-    return step
+    name, arguments = TORCH["Adam"](options(optimizer))
+    tensors = _tensors(import_module("torch"), data)
+    step: Step = adam.DeepSpeedCPUAdam(tensors, **arguments, adamw_mode=name == "AdamW").step
+    return TorchStep(step, tensors, optimizer)
 
 
 def _tensors(torch: Any, data: Data) -> list[Any]:
@@ -66,24 +77,63 @@ def _tensors(torch: Any, data: Data) -> list[Any]:
     return tensors
 
 
-def optax(data: Data, optimizer: type[Optimizer]) -> Step:
-    """Optax: one compiled function, allowed to write into the memory of the parameters and state that it is given."""
-    jax: Any = import_module("jax")
-    optax: Any = import_module("optax")
-    name, arguments = OPTAX[optimizer.__name__](optimizer())
-    transformation = getattr(optax, name)(**arguments)
-    params = jax.tree.map(jax.numpy.array, data.params)
-    state = transformation.init(params)
-    grads = cycle(jax.tree.map(jax.numpy.array, data.grads))
+class TorchStep:
+    """A step of PyTorch with what training loops have around it, if it is wanted: clipping before, averages after.
 
-    def update(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
-        changes, state = transformation.update(grads, state, params)
-        return optax.apply_updates(params, changes), state
+    Attributes:
+        tensors: the parameters. Clipping multiplies their gradients in place in every step, from the second on by
+            nearly 1: they keep the size that the first has given them.
+        averages: what follows them, if anything does.
+    """
 
-    compiled = jax.jit(update, donate_argnums=(0, 1))
+    def __init__(self, step: Step, tensors: list[Any], optimizer: Optimizer) -> None:
+        torch: Any = import_module("torch")
+        h = options(optimizer)
+        self.tensors, self._step, self._limit = tensors, step, h.clip_norm
+        self._clip = torch.nn.utils.clip_grad_norm_
+        self.averages: list[Any] = []
+        if h.ema is not None:
+            self.averages = [tensor.detach().clone() for tensor in tensors]
+            self._follow = torch.optim.swa_utils.get_ema_multi_avg_fn(h.ema)
 
-    def step() -> None:
-        nonlocal params, state
-        params, state = jax.block_until_ready(compiled(params, state, next(grads)))
+    def __call__(self) -> None:
+        if self._limit is not None:
+            self._clip(self.tensors, self._limit)
+        self._step()
+        if self.averages:
+            self._follow(self.averages, self.tensors, None)
 
-    return step
+
+class OptaxStep:
+    """Optax: one compiled function, allowed to write into the memory of what it updates.
+
+    Attributes:
+        params: the parameters, new arrays after every step.
+        average: what follows them, or None.
+    """
+
+    def __init__(self, data: Data, optimizer: Optimizer) -> None:
+        jax: Any = import_module("jax")
+        optax: Any = import_module("optax")
+        h = options(optimizer)
+        name, arguments = OPTAX[type(optimizer).__name__](h)
+        transformation = getattr(optax, name)(**arguments)
+        if h.clip_norm is not None:
+            transformation = optax.chain(optax.clip_by_global_norm(h.clip_norm), transformation)
+        self.params = jax.tree.map(jax.numpy.array, data.params)
+        self.average = None if h.ema is None else jax.tree.map(jax.numpy.array, data.params)
+        self._state = transformation.init(self.params)
+        self._grads = cycle(jax.tree.map(jax.numpy.array, data.grads))
+
+        def update(params: Any, state: Any, average: Any, grads: Any) -> tuple[Any, Any, Any]:
+            changes, state = transformation.update(grads, state, params)
+            params = optax.apply_updates(params, changes)
+            if h.ema is not None:
+                average = optax.incremental_update(params, average, 1 - h.ema)
+            return params, state, average
+
+        self._update, self._wait = jax.jit(update, donate_argnums=(0, 1, 2)), jax.block_until_ready
+
+    def __call__(self) -> None:
+        made = self._update(self.params, self._state, self.average, next(self._grads))
+        self.params, self._state, self.average = self._wait(made)

@@ -11,7 +11,7 @@ from rich.console import Console
 from bench.chart import draw
 from bench.neighbours import LIMIT
 from bench.runs import RunError, load
-from bench.tables import MARK, changes, starts, steps
+from bench.tables import MARK, changes, others, steps
 
 WIDE = 200  # columns: a Markdown table's rows must not be broken
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             table, flagged = changes(old, run, options.threshold / 100, box)
             tables = [table]
         else:
-            tables = [steps(run, options.optimizer, box), starts(run, box)]
+            tables = [steps(run, options.optimizer, box), *others(run, box)]
         if options.output:
             draw(run, options.optimizer or "adam", options.output)
     except RunError as error:
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "turn with each contender. Compare runs by these ratios; seconds change with the machine and its other work.",
     )
     parser.add_argument("run", type=Path, help="the run's JSON file")
-    parser.add_argument("--optimizer", metavar="NAME", help="this optimizer alone (table: all; chart: adam)")
+    parser.add_argument("--optimizer", metavar="NAME", help="its steps alone (table: all; chart: adam)")
     parser.add_argument("--output", type=Path, metavar="PNG", help="write a chart")
     parser.add_argument("--markdown", action="store_true", help="print Markdown")
     parser.add_argument("--against", type=Path, metavar="OLD", help="compare with an older run's ratios")

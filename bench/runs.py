@@ -8,6 +8,7 @@ from typing import Any
 from bench.neighbours import LIMIT
 
 Key = tuple[str, str, str]
+RATIO = "ratio_to_"  # and the baseline's name: how a benchmark's ratio is called in a file
 
 
 class RunError(ValueError):
@@ -19,18 +20,22 @@ class Case:
     """One benchmark's result.
 
     Attributes:
-        key: workload, optimizer and contender.
-        seconds: the median of one step, or of one process.
-        gb_per_s: what a step reads and writes in a second; 0 for processes.
-        ratio: its speed divided by that of the ceiling (of `import numba`, for processes), measured in turn with it.
+        key: workload, recipe and contender.
+        seconds: the median of one step, one process or one file.
+        gb_per_s: what is read and written in a second; 0 for processes.
+        baseline: what it was measured in turn with: for steps the "ceiling".
+        ratio: its speed divided by the baseline's.
         disturbed: whether others took so much of the machine that the result means little.
+        memory: what it needs in memory beyond the data, as a part of them; None where that was not measured.
     """
 
     key: Key
     seconds: float
     gb_per_s: float
+    baseline: str
     ratio: float
     disturbed: bool
+    memory: float | None
 
 
 @dataclass(frozen=True)
@@ -42,15 +47,9 @@ class Run:
     threads: int
     versions: dict[str, str]
 
-    @property
-    def steps(self) -> list[Case]:
-        """Steps of optimizers."""
-        return [case for case in self.cases.values() if case.gb_per_s]
-
-    @property
-    def starts(self) -> list[Case]:
-        """New processes."""
-        return [case for case in self.cases.values() if not case.gb_per_s]
+    def against(self, baseline: str) -> list[Case]:
+        """The results that were measured in turn with that."""
+        return [case for case in self.cases.values() if case.baseline == baseline]
 
     def __str__(self) -> str:
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
@@ -78,7 +77,13 @@ def load(path: Path) -> Run:
 
 
 def _case(stats: dict[str, Any], info: dict[str, Any]) -> Case:
-    ratio = info["ratio_to_import_numba" if info["work"] == "start" else "ratio_to_ceiling"]
-    key = info["work"], info.get("optimizer", ""), info["contender"]
-    disturbed = (info.get("neighbours") or 0) > LIMIT
-    return Case(key, float(stats["median"]), float(info.get("gb_per_s", 0)), float(ratio), disturbed)
+    ((baseline, ratio),) = ((name.removeprefix(RATIO), info[name]) for name in info if name.startswith(RATIO))
+    return Case(
+        key=(info["work"], info.get("optimizer", ""), info["contender"]),
+        seconds=float(stats["median"]),
+        gb_per_s=float(info.get("gb_per_s", 0)),
+        baseline=baseline,
+        ratio=float(ratio),
+        disturbed=(info.get("neighbours") or 0) > LIMIT,
+        memory=info.get("memory"),
+    )

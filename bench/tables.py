@@ -1,5 +1,6 @@
 """Saved runs as tables."""
 
+from collections.abc import Callable
 from itertools import groupby
 
 from matplotlib.ticker import EngFormatter
@@ -14,12 +15,39 @@ OURS = "fastoptim"  # the contender whose speed is divided by the others'
 MARK = "?"  # behind results that were disturbed
 seconds = EngFormatter(unit="s", places=1)
 
+# What is measured in turn with something else than the ceiling: by that, the first column's name, and the others
+OTHERS: dict[str, tuple[str, dict[str, Callable[[Case], str]]]] = {
+    "import_numba": (
+        "New process",
+        {
+            "Time": lambda case: seconds(case.seconds),
+            "Time of import numba": lambda case: f"{1 / case.ratio:.2f} x{_mark(case)}",
+        },
+    ),
+    "save_file": (
+        "Saved",
+        {
+            "Time": lambda case: seconds(case.seconds),
+            "GB/s": lambda case: f"{case.gb_per_s:.1f}",
+            "Of safetensors' speed": lambda case: f"{case.ratio:.1%}{_mark(case)}",
+            "Extra memory": lambda case: "" if case.memory is None else f"{case.memory:.1%}",
+        },
+    ),
+    "undisturbed": (
+        "After a matrix product",
+        {
+            "Time": lambda case: seconds(case.seconds),
+            "Of the speed without": lambda case: f"{case.ratio:.1%}{_mark(case)}",
+        },
+    ),
+}
 
-def steps(run: Run, optimizer: str | None, box: Box) -> Table:
-    """Every contender's step, of one optimizer or of all."""
+
+def steps(run: Run, recipe: str | None, box: Box) -> Table:
+    """Every contender's step, of one recipe or of all."""
     table = _table("Time", "GB/s", "Of ceiling", "Speed-up", box=box)
-    for (_, name), cases in groupby(run.steps, key=lambda case: case.key[:2]):
-        if optimizer not in (None, name):
+    for (_, name), cases in groupby(run.against("ceiling"), key=lambda case: case.key[:2]):
+        if recipe not in (None, name):
             continue
         if box is not MARKDOWN:  # which has no lines between rows
             table.add_section()
@@ -34,14 +62,17 @@ def steps(run: Run, optimizer: str | None, box: Box) -> Table:
     return table
 
 
-def starts(run: Run, box: Box) -> Table:
-    """What one waits for in a new process."""
-    table = Table("New process", box=box)
-    for name in "Time", "Time of import numba":
-        table.add_column(name, justify="right")
-    for case in run.starts:
-        table.add_row(case.key[2], seconds(case.seconds), f"{1 / case.ratio:.2f} x{_mark(case)}")
-    return table
+def others(run: Run, box: Box) -> list[Table]:
+    """A table for each kind of what was measured in turn with something else than the ceiling."""
+    tables = []
+    for baseline, (title, columns) in OTHERS.items():
+        table = Table(title, box=box)
+        for name in columns:
+            table.add_column(name, justify="right")
+        for case in run.against(baseline):
+            table.add_row(_names(case.key)[2], *(text(case) for text in columns.values()))
+        tables.append(table)
+    return tables
 
 
 def changes(old: Run, new: Run, threshold: float, box: Box) -> tuple[Table, int]:
@@ -76,10 +107,10 @@ def _table(*numbers: str, box: Box) -> Table:
 
 
 def _names(key: Key) -> tuple[str, str, str]:
-    work, optimizer, contender = key
+    work, recipe, contender = key
     return (
         WORKLOADS[work].title if work in WORKLOADS else work,
-        optimizer,
+        recipe,
         TABLE[contender].title if contender in TABLE else contender,
     )
 
@@ -90,6 +121,6 @@ def _mark(*cases: Case) -> str:
 
 def _lead(run: Run, case: Case) -> str:
     """How many times as fast as this contender fastoptim is, by their ratios: those hold in a noisy run, too."""
-    work, optimizer, contender = case.key
-    ours = run.cases.get((work, optimizer, OURS))
+    work, recipe, contender = case.key
+    ours = run.cases.get((work, recipe, OURS))
     return f"{ours.ratio / case.ratio:.1f} x" if ours and contender != OURS else ""

@@ -3,15 +3,14 @@
 In turn with `import numba`, which fastoptim cannot be faster than.
 """
 
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import pytest
 
-from bench.turns import Effort, Step, measure_in_turn
+from bench.processes import run
+from bench.turns import Effort, measure_in_turn
 from bench.workloads import WORKLOADS
 
 FIRST_UPDATE = """
@@ -26,17 +25,11 @@ PROGRAMS = {
 }
 
 
-def process(program: str) -> Step:
-    """A function that runs a program in a new Python, from its start to its end."""
-    root = Path(__file__).parents[1]
-    return lambda: subprocess.run([sys.executable, "-c", program], cwd=root, check=True)
-
-
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_start(program: str, benchmark: Any, effort: Effort, machine: dict[str, Any]) -> None:
     effort = replace(effort, settle_seconds=0.0)
     benchmark.group = "start"
-    measured = measure_in_turn(benchmark, process(PROGRAMS[program]), process("import numba"), effort)
+    measured = measure_in_turn(benchmark, partial(run, PROGRAMS[program]), partial(run, "import numba"), effort)
     if measured:
         benchmark.extra_info.update(
             work="start",

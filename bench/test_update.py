@@ -1,4 +1,4 @@
-"""One step of every optimizer: each contender on each workload, in turn with the ceiling."""
+"""One step of every recipe: each contender on each workload, in turn with the ceiling."""
 
 from functools import lru_cache
 from typing import Any
@@ -6,34 +6,34 @@ from typing import Any
 import pytest
 
 from bench.ceiling import ceiling
-from bench.contenders import CONTENDERS, OPTIMIZERS
+from bench.contenders import CONTENDERS
+from bench.recipes import RECIPES
 from bench.turns import Effort, measure_in_turn
 from bench.workloads import WORKLOADS, Data
 
 CASES = [
-    (work, optimizer, contender)
+    (work, recipe, contender)
     for work in WORKLOADS
-    for optimizer in OPTIMIZERS
+    for recipe in RECIPES
     for contender in CONTENDERS
-    if CONTENDERS[contender].has(OPTIMIZERS[optimizer])
+    if CONTENDERS[contender].has(RECIPES[recipe].make())
 ]
-FLOAT = 4  # bytes
 
 data_of = lru_cache(maxsize=1)(lambda work: WORKLOADS[work].data())  # cases that share arrays follow each other
 
 
-@pytest.mark.parametrize(("work", "optimizer", "contender"), CASES, ids=map("-".join, CASES))
-def test_update(work: str, optimizer: str, contender: str, benchmark: Any, effort: Effort, machine: Any) -> None:
-    size, slots = WORKLOADS[work].size, len(OPTIMIZERS[optimizer].slots)
+@pytest.mark.parametrize(("work", "recipe", "contender"), CASES, ids=map("-".join, CASES))
+def test_update(work: str, recipe: str, contender: str, benchmark: Any, effort: Effort, machine: Any) -> None:
+    size, traffic = WORKLOADS[work].size, RECIPES[recipe].traffic
     data: Data = data_of(work)
-    step = CONTENDERS[contender].make(data, OPTIMIZERS[optimizer])
-    benchmark.group = f"{work} {optimizer}"
-    measured = measure_in_turn(benchmark, step, ceiling(size, slots), effort)
+    step = CONTENDERS[contender].make(data, RECIPES[recipe].make())
+    benchmark.group = f"{work} {recipe}"
+    measured = measure_in_turn(benchmark, step, ceiling(size, traffic), effort)
     if measured:
-        moved = (3 + 2 * slots) * FLOAT * size  # parameter and state are read and written, the gradient is read
+        moved = traffic.bytes * size
         benchmark.extra_info.update(
             work=work,
-            optimizer=optimizer,
+            optimizer=recipe,
             contender=contender,
             elements=size,
             bytes=moved,

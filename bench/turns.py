@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from bench.neighbours import Neighbours
 
 Step = Callable[[], object]
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ QUICK = Effort(seconds=0.0, rounds=(1, 1), round_seconds=0.001, settle_seconds=0
 class Turn:
     """A step and how often to repeat it."""
 
-    def __init__(self, step: Step, effort: Effort) -> None:
-        self.step = step
+    def __init__(self, step: Step, effort: Effort, clock: Clock = perf_counter) -> None:
+        self.step, self.clock = step, clock
         step()  # compiles, allocates
         self.seconds = self.measure(1)
         if self.seconds < effort.round_seconds:  # one short call tells too little
@@ -49,10 +50,10 @@ class Turn:
     def measure(self, calls: int) -> float:
         """Seconds per call."""
         repetitions = range(calls)
-        start = perf_counter()
+        start = self.clock()
         for _ in repetitions:
             self.step()
-        return (perf_counter() - start) / calls
+        return (self.clock() - start) / calls
 
     def settle(self) -> None:
         """Calls that do not count."""
@@ -74,9 +75,14 @@ class Measured(NamedTuple):
     neighbours: float | None
 
 
-def measure_in_turn(benchmark: Any, step: Step, baseline: Step, effort: Effort) -> Measured | None:
-    """Benchmark `step`; between its rounds, measure `baseline`. Returns None if benchmarks are disabled."""
-    mine, other = Turn(step, effort), Turn(baseline, effort)
+def measure_in_turn(
+    benchmark: Any, step: Step, baseline: Step, effort: Effort, clock: Clock = perf_counter
+) -> Measured | None:
+    """Benchmark `step`; between its rounds, measure `baseline`. Returns None if benchmarks are disabled.
+
+    `clock` is the benchmark's timer, where it has another one: for steps of which only a part counts.
+    """
+    mine, other = Turn(step, effort, clock), Turn(baseline, effort)
     baselines: list[float] = []
 
     def change_turn() -> None:
