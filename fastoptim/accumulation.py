@@ -8,7 +8,7 @@ from fastoptim.checks import check_mappings, check_params, on_device
 from fastoptim.passes import Add, following
 
 if TYPE_CHECKING:
-    from fastoptim.optimizer import Optimizer
+    from fastoptim.steps import Steps
 
 
 class Accumulation:
@@ -33,7 +33,7 @@ class Accumulation:
         made._adder._counts = dict.fromkeys(sums, 1)
         return made
 
-    def update(self, opt: "Optimizer", params: Mapping[Any, Any], grads: Mapping[Any, Any], stream: Any) -> None:
+    def update(self, opt: "Steps", params: Mapping[Any, Any], grads: Mapping[Any, Any], stream: Any) -> None:
         """Add gradients to the sums; with those of the last of `opt.accumulate` calls, make the step."""
         check_mappings(params, grads)
         sums = self._sums_for(params)

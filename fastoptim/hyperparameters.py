@@ -4,7 +4,7 @@ import copy
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, Self, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
 
 import numpy as np
 
@@ -65,6 +65,11 @@ class Number(Hyperparameter):
         super().__init__(default)
         self.low, self.high, self.open_below, self.schedule = low, high, open_below, schedule
         self.expected = expected
+
+    if TYPE_CHECKING:  # what is read is what holds in a step, whatever was assigned
+
+        def __get__(self, instance: Any, owner: Any = None) -> float: ...
+        def __set__(self, instance: Any, value: float | Callable[[int], float]) -> None: ...
 
     def check(self, value: Any) -> Any:
         if (self.default is None and value is None) or (self.schedule and callable(value)):

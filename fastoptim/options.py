@@ -27,7 +27,7 @@ class _Average(Number):
     def __init__(self, default: None) -> None:
         super().__init__(default, "a number in [0, 1)", high=1.0)
 
-    def __get__(self, instance: Any, owner: type) -> Any:
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else instance._averages()
 
 
@@ -87,7 +87,7 @@ class Options(HasHyperparameters):
     clip_norm: float | None = option(_limit, default=None, kw_only=True)
     clip_value: float | None = option(_limit, default=None, kw_only=True)
     maximize: bool = option(Switch, default=False, kw_only=True)
-    weight_decay: float = option(nonnegative, default=0.0, kw_only=True)
+    weight_decay: Number = option(nonnegative, default=0.0, kw_only=True)
     decoupled: bool = option(Switch, default=False, kw_only=True)
     ema: Any = option(_Average, default=None, kw_only=True)
     zero_grads: bool = option(Switch, default=False, kw_only=True)

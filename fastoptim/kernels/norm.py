@@ -18,7 +18,7 @@ from numba.extending import register_jitable
 
 from fastoptim.kernels import jit, memory, threads
 from fastoptim.kernels.cpu import GRAD, Array
-from fastoptim.kernels.jit import compiled, name_apart
+from fastoptim.kernels.jit import compiled, jitable, name_apart
 from fastoptim.kernels.memory import array_at
 from fastoptim.kernels.rule import fingerprint
 
@@ -37,17 +37,6 @@ LARGEST = sys.float_info.max
 
 
 @register_jitable
-def _square(value: Any) -> Any:
-    wide = np.float64(value)
-    return wide * wide
-
-
-@register_jitable
-def _smaller_square(value: Any) -> Any:
-    return (value * SMALLER) * (value * SMALLER)
-
-
-@register_jitable
 def _added_pairwise(lanes: Any) -> Any:
     half = LANES // 2
     while half:
@@ -58,37 +47,27 @@ def _added_pairwise(lanes: Any) -> Any:
 
 
 @register_jitable
-def _sum_of_block(x: Any, of: Any, lanes: Any) -> Any:
-    if x.size == BLOCK:
+def _sum_of_squares(address: Any, like: Any, size: Any, scale: Any, lanes: Any) -> Any:
+    """The sum of the squares of a block's elements, each multiplied by `scale`."""
+    lanes[:] = 0.0
+    rows = size // LANES
+    row, step = 0, LANES * like.itemsize
+    while row + 4 <= rows:  # several rows at a time, so that the sums stay in registers for as long
+        one = array_at(address + row * step, like, LANES)
+        two = array_at(address + (row + 1) * step, like, LANES)
+        three = array_at(address + (row + 2) * step, like, LANES)
+        four = array_at(address + (row + 3) * step, like, LANES)
         for lane in range(LANES):
-            total = of(x[lane])
-            for row in range(1, ROWS):
-                total += of(x[row * LANES + lane])
-            lanes[lane] = total
-    else:
-        lanes[:] = 0.0
-        for start in range(0, x.size, LANES):
-            for lane in range(min(LANES, x.size - start)):
-                lanes[lane] += of(x[start + lane])
+            a, b, c, d = one[lane] * scale, two[lane] * scale, three[lane] * scale, four[lane] * scale
+            lanes[lane] = lanes[lane] + a * a + b * b + c * c + d * d
+        row += 4
+    while row * LANES < size:
+        rest = array_at(address + row * step, like, min(LANES, size - row * LANES))
+        for lane in range(rest.size):
+            a = rest[lane] * scale
+            lanes[lane] += a * a
+        row += 1
     return _added_pairwise(lanes)
-
-
-@register_jitable
-def _sum_blocks(spans: Any, cuts: Any, sums: Any, like: Any, start: Any, stop: Any) -> None:
-    """Fill the rows `start` to `stop` of `sums`."""
-    lanes = np.empty(LANES)
-    cut = np.searchsorted(cuts[:, FIRST], start, side="right") - 1
-    for block in range(start, stop):
-        while cut + 1 < len(cuts) and cuts[cut + 1, FIRST] <= block:
-            cut += 1
-        done = (block - cuts[cut, FIRST]) * BLOCK
-        address = spans[cuts[cut, ROW], GRAD] + cuts[cut, BYTE] + done * like.itemsize
-        x = array_at(address, like, min(BLOCK, cuts[cut, SIZE] - done))
-        sums[block, 0] = _sum_of_block(x, _square, lanes)
-        if like.itemsize == 8:
-            sums[block, 1] = _sum_of_block(x, _smaller_square, lanes)
-        else:  # the square of a float32 does not overflow: infinite, or nan, is what an element is
-            sums[block, 1] = 0.0 * sums[block, 0]
 
 
 @register_jitable
@@ -110,29 +89,49 @@ def _norm(sums: Any) -> Any:
     return min(math.sqrt(smaller) / SMALLER, LARGEST)
 
 
-@register_jitable
-def _blocks(cuts: Any) -> Any:
-    return cuts[0, FIRST], cuts[-1, FIRST] + (cuts[-1, SIZE] + BLOCK - 1) // BLOCK
+def _build(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """The kernels for a dtype: `(spans, cuts, sums, like)` on the calling thread, and with `workers` on all."""
+    wide, identity = dtype.itemsize == 8, (dtype.name, f"{fingerprint(memory, jit):x}")
+
+    @jitable(*identity)
+    def sum_blocks(spans: Any, cuts: Any, sums: Any, like: Any, start: Any, stop: Any) -> None:
+        lanes = np.empty(LANES)
+        cut = np.searchsorted(cuts[:, FIRST], start, side="right") - 1
+        for block in range(start, stop):
+            while cut + 1 < len(cuts) and cuts[cut + 1, FIRST] <= block:
+                cut += 1
+            done = (block - cuts[cut, FIRST]) * BLOCK
+            address = spans[cuts[cut, ROW], GRAD] + cuts[cut, BYTE] + done * like.itemsize
+            size = min(BLOCK, cuts[cut, SIZE] - done)
+            sums[block, 0] = _sum_of_squares(address, like, size, 1.0, lanes)
+            # the square of a float32 does not overflow: infinite, or nan, is what an element is
+            sums[block, 1] = _sum_of_squares(address, like, size, SMALLER, lanes) if wide else 0.0 * sums[block, 0]
+
+    @jitable(*identity)
+    def blocks(cuts: Any) -> Any:
+        return cuts[0, FIRST], cuts[-1, FIRST] + (cuts[-1, SIZE] + BLOCK - 1) // BLOCK
+
+    def norm_serial(spans: Any, cuts: Any, sums: Any, like: Any) -> Any:
+        start, stop = blocks(cuts)
+        sum_blocks(spans, cuts, sums, like, start, stop)
+        return _norm(sums)
+
+    def norm_parallel(spans: Any, cuts: Any, sums: Any, like: Any, workers: Any) -> Any:
+        start, stop = blocks(cuts)
+        share = (stop - start + workers - 1) // workers
+        for worker in prange(workers):
+            begin = start + worker * share
+            sum_blocks(spans, cuts, sums, like, begin, min(begin + share, stop))
+        return _norm(sums)
+
+    for function in norm_serial, norm_parallel:
+        name_apart(function, *identity)
+    # fused with an addition, an exact square is rounded once all the same, so that it changes no bit
+    options = {} if wide else {"fastmath": {"contract"}}
+    return compiled(norm_serial, **options), compiled(norm_parallel, parallel=True, **options)
 
 
-def _serial(spans: Any, cuts: Any, sums: Any, like: Any) -> Any:
-    start, stop = _blocks(cuts)
-    _sum_blocks(spans, cuts, sums, like, start, stop)
-    return _norm(sums)
-
-
-def _parallel(spans: Any, cuts: Any, sums: Any, like: Any, workers: Any) -> Any:
-    start, stop = _blocks(cuts)
-    share = (stop - start + workers - 1) // workers
-    for worker in prange(workers):
-        begin = start + worker * share
-        _sum_blocks(spans, cuts, sums, like, begin, min(begin + share, stop))
-    return _norm(sums)
-
-
-for _function in _serial, _parallel:
-    name_apart(_function, f"{fingerprint(memory, jit):x}")
-SERIAL, PARALLEL = compiled(_serial), compiled(_parallel, parallel=True)
+KERNELS = {dtype: _build(dtype) for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
 
 
 @register_jitable
@@ -170,13 +169,13 @@ class Norm:
         for cuts, like, elements in self._parts:
             given = tuple(map(numba.typeof, (self._spans, cuts, self._sums, like)))
             if elements <= SERIAL_LIMIT:
-                SERIAL.compile(given)
+                KERNELS[like.dtype][0].compile(given)
             else:
-                PARALLEL.compile((*given, numba.intp))
+                KERNELS[like.dtype][1].compile((*given, numba.intp))
 
     def measure(self) -> float:
         """The root of the sum of all squares; infinite or nan only if an element is. 0 without any element."""
         norm = 0.0
         for cuts, like, elements in self._parts:  # the last one has all sums
-            norm = threads.run(SERIAL, PARALLEL, elements, SERIAL_LIMIT, self._spans, cuts, self._sums, like)
+            norm = threads.run(*KERNELS[like.dtype], elements, SERIAL_LIMIT, self._spans, cuts, self._sums, like)
         return norm

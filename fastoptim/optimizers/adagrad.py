@@ -4,7 +4,7 @@ https://jmlr.org/papers/v12/duchi11a.html, the diagonal form
 
 from math import sqrt
 
-from fastoptim.hyperparameters import nonnegative
+from fastoptim.hyperparameters import Number, nonnegative
 from fastoptim.kernels.rule import rule
 from fastoptim.optimizer import Optimizer
 
@@ -24,8 +24,8 @@ class AdaGrad(Optimizer):
     """
 
     rule, slots = adagrad, ("h",)
-    lr: float = nonnegative(0.01)
-    eps: float = nonnegative(1e-7)
+    lr: Number = nonnegative(0.01)
+    eps: Number = nonnegative(1e-7)
 
     def scalars(self, t: int) -> tuple[float, ...]:
         return self.lr, self.eps

@@ -2,7 +2,7 @@
 
 from math import sqrt
 
-from fastoptim.hyperparameters import fraction, nonnegative, switch
+from fastoptim.hyperparameters import Number, fraction, nonnegative, switch
 from fastoptim.kernels.rule import rule
 from fastoptim.optimizer import Optimizer
 
@@ -26,10 +26,10 @@ class Adam(Optimizer):
     """
 
     rule, slots = adam, ("m", "v")
-    lr: float = nonnegative(0.001)
-    beta1: float = fraction(0.9)
-    beta2: float = fraction(0.999)
-    eps: float = nonnegative(1e-7)
+    lr: Number = nonnegative(0.001)
+    beta1: Number = fraction(0.9)
+    beta2: Number = fraction(0.999)
+    eps: Number = nonnegative(1e-7)
     eps_hat: bool = switch(True)
 
     def scalars(self, t: int) -> tuple[float, ...]:

@@ -2,7 +2,7 @@
 https://doi.org/10.1016/0041-5553(64)90137-5
 """
 
-from fastoptim.hyperparameters import fraction, nonnegative
+from fastoptim.hyperparameters import Number, fraction, nonnegative
 from fastoptim.kernels.rule import rule
 from fastoptim.optimizer import Optimizer
 
@@ -22,8 +22,8 @@ class Momentum(Optimizer):
     """
 
     rule, slots = heavy_ball, ("v",)
-    lr: float = nonnegative(0.01)
-    momentum: float = fraction(0.9)
+    lr: Number = nonnegative(0.01)
+    momentum: Number = fraction(0.9)
 
     def scalars(self, t: int) -> tuple[float, ...]:
         return self.lr, self.momentum

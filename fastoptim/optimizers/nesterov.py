@@ -4,7 +4,7 @@ rewritten for the parameters at which the gradient is taken, as Bengio, Boulange
 https://arxiv.org/abs/1212.0901, section 3.5
 """
 
-from fastoptim.hyperparameters import fraction, nonnegative
+from fastoptim.hyperparameters import Number, fraction, nonnegative
 from fastoptim.kernels.rule import rule
 from fastoptim.optimizer import Optimizer
 
@@ -24,8 +24,8 @@ class Nesterov(Optimizer):
     """
 
     rule, slots = nesterov, ("v",)
-    lr: float = nonnegative(0.01)
-    momentum: float = fraction(0.9)
+    lr: Number = nonnegative(0.01)
+    momentum: Number = fraction(0.9)
 
     def scalars(self, t: int) -> tuple[float, ...]:
         return self.lr, self.momentum

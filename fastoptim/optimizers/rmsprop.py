@@ -4,7 +4,7 @@ https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf
 
 from math import sqrt
 
-from fastoptim.hyperparameters import fraction, nonnegative
+from fastoptim.hyperparameters import Number, fraction, nonnegative
 from fastoptim.kernels.rule import rule
 from fastoptim.optimizer import Optimizer
 
@@ -25,9 +25,9 @@ class RMSprop(Optimizer):
     """
 
     rule, slots = rmsprop, ("h",)
-    lr: float = nonnegative(0.01)
-    decay_rate: float = fraction(0.99)
-    eps: float = nonnegative(1e-7)
+    lr: Number = nonnegative(0.01)
+    decay_rate: Number = fraction(0.99)
+    eps: Number = nonnegative(1e-7)
 
     def scalars(self, t: int) -> tuple[float, ...]:
         return self.lr, self.decay_rate, 1 - self.decay_rate, self.eps

@@ -2,7 +2,7 @@
 https://doi.org/10.1214/aoms/1177729586
 """
 
-from fastoptim.hyperparameters import nonnegative
+from fastoptim.hyperparameters import Number, nonnegative
 from fastoptim.kernels.rule import rule
 from fastoptim.optimizer import Optimizer
 
@@ -20,7 +20,7 @@ class SGD(Optimizer):
     """
 
     rule = sgd
-    lr: float = nonnegative(0.01)
+    lr: Number = nonnegative(0.01)
 
     def scalars(self, t: int) -> tuple[float, ...]:
         return (self.lr,)
