@@ -1,11 +1,13 @@
 """Steps on the mean gradient of several calls: the sums are parameters themselves, to which gradients are added."""
 
 from collections.abc import Mapping
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 from fastoptim.buffers import HOST, FlatDict, Memory, memory_of
-from fastoptim.checks import check_mappings, check_params, on_device
+from fastoptim.checks import as_gradient, check_gradient, check_mappings, check_overlaps, check_params, on_device
 from fastoptim.passes import Add, following
+from fastoptim.state import State
 
 if TYPE_CHECKING:
     from fastoptim.steps import Steps
@@ -23,6 +25,7 @@ class Accumulation:
         self.sums: FlatDict | None = None
         self.calls = 0
         self._adder = Add()
+        self._apart: list[Any] = []  # parameters and gradients that were found to share no memory
         self._before: dict[Any, int] = {}  # how many gradients each name had had at the last step
 
     @classmethod
@@ -43,6 +46,8 @@ class Accumulation:
         opt._prepare(params, own)  # whatever is wrong with the parameters is found before anything is added
         adder = self._adder
         adder.grad_scale, adder.zero_grads, adder.skip_nonfinite = opt.grad_scale, opt.zero_grads, opt.skip_nonfinite
+        if opt.zero_grads:
+            self._check_apart(params, grads)
         skipped = adder.skipped
         adder.update(own, grads, stream=stream)
         self.sums = sums
@@ -53,6 +58,25 @@ class Accumulation:
         if self.calls >= opt.accumulate:
             opt._step(params, self._of_those_that_had_one(own), stream)
             self.calls, self._before = 0, adder._own_counts()
+
+    def _check_apart(self, params: Mapping[Any, Any], grads: Mapping[Any, Any]) -> None:
+        """Refuse gradients that share memory with a parameter: the adder knows of the sums alone."""
+        pairs = {name: (param, grads[name]) for name, param in params.items()}
+        arrays = [x for pair in pairs.values() for x in pair]
+        if len(arrays) == len(self._apart) and all(map(is_, arrays, self._apart)):
+            return
+        there = {name: pair for name, pair in pairs.items() if pair[1] is not None}
+        own, given = tuple(p for p, _ in there.values()), tuple(g for _, g in there.values())
+        if any(map(on_device, own + given)):
+            from fastoptim import device  # imported when it is asked for, as it takes a second
+
+            device.check(tuple(there), own, given, State(()), zeroing=True)
+        else:
+            given = tuple(map(as_gradient, given, there))
+            for name, param, grad in zip(there, own, given, strict=True):
+                check_gradient(name, grad, param)
+            check_overlaps(tuple(there), own, given, zeroing=True)
+        self._apart = arrays
 
     def _sums_for(self, params: Mapping[Any, Any]) -> FlatDict:
         """The sums, with zeros for parameters that are new."""
@@ -82,6 +106,9 @@ class Accumulation:
         other.calls = self.calls
         other._adder._counts = {name: n - self._before.get(name, 0) for name, n in self._adder._own_counts().items()}
         return other
+
+    def __getstate__(self) -> dict[str, Any]:  # for pickle and copy.deepcopy: other people's arrays are not ours to copy
+        return {**self.__dict__, "_apart": []}
 
     def gradients(self) -> dict[Any, Any]:
         """The sums of the names that had a gradient since the last step."""

@@ -1,7 +1,7 @@
 """Binds arrays to the kernels: where each parameter, gradient and state lies, as the table that one call takes."""
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
@@ -31,6 +31,7 @@ class Arrangement(NamedTuple):
         kinds: how many steps it was not part of, and the number of its group or None.
         inputs: of the norm, for each name: the index of its array, the bytes from there, and its elements.
         state, average: what the optimizer has afterwards.
+        fresh: the parameters that are new to the average, which has to begin with them.
         kernels: with what they do beside the rule.
     """
 
@@ -45,6 +46,7 @@ class Arrangement(NamedTuple):
     inputs: Sequence[tuple[int, int, int]]
     state: State
     average: FlatDict | None
+    fresh: Mapping[Any, Any]
     kernels: Kernels
 
 
@@ -129,7 +131,7 @@ class Binding:
                 else:
                     span = np.array([[0, 0, *behind, 0]], np.int64)
                     self._detours.append(Detour(param, grad, span, numbers, zeroing))
-                    self._table[row, END] = size
+                    self._table[row, GRAD], self._table[row, END] = arranged.grads[i].ctypes.data, size  # for the norm
                 rows[i] = row
                 row += 1
             pack = struct.Struct(f"{numbers.size}{dtype.char}").pack_into
@@ -176,6 +178,11 @@ class Binding:
                 copies.append(np.ascontiguousarray(grads[i], self.arranged.places[i].dtype))
             self._table[row, GRAD] = copies[-1].ctypes.data
         return self._norm.measure() / divisor
+
+    def clear(self, grads: Sequence[Array], stream: Any = None) -> None:
+        """Set gradients to zero."""
+        for grad in grads:
+            grad[...] = 0
 
     def check_stream(self, stream: Any) -> None:
         """Refuse a stream.

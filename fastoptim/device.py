@@ -296,6 +296,13 @@ class DeviceBinding:
         self._norm.launch(addresses, math.inf if limit is None else limit, divisor, address)
         return self._norm
 
+    def clear(self, grads: Sequence[Any], stream: Any = None) -> None:
+        """Set gradients to zero."""
+        from fastoptim.passes import Clear  # an optimizer itself
+
+        arrays = dict(enumerate(grads))
+        Clear().update(arrays, arrays, stream=stream)
+
     def check_stream(self, stream: Any) -> None:
         """Refuse what is no stream.
 

@@ -121,17 +121,18 @@ class Optimizer(Steps):
         """
         from fastoptim.passes import copy_into  # by an optimizer
 
-        if self._average is None or self._averages() is None:
-            raise RuntimeError("averaged: expected averages, from an optimizer with ema=... that has made a step")
+        averages = self._averages()
+        if averages is None:
+            raise RuntimeError("averaged: there are no averages, expected an optimizer with ema=...")
         if self._is_averaged:
             raise RuntimeError("averaged: the parameters are the averages already")
-        arrays, averages = dict(params), self._average
+        arrays = dict(params)
         for name in arrays:
             if name not in averages:
                 raise KeyError(f"params[{name!r}]: expected a parameter that was updated, it has no average")
         saved = averages.only(arrays)
         copy_into(saved, arrays)
-        copy_into(arrays, averages)
+        copy_into(arrays, {name: averages[name] for name in arrays})
         self._is_averaged, self._binding = True, None
         try:
             yield

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from math import inf
-from typing import Any
+from typing import Any, ClassVar
 
 from fastoptim.hyperparameters import Count, HasHyperparameters, Hyperparameter, Number, Switch, nonnegative, option
 from fastoptim.kernels.extras import Extras
@@ -94,6 +94,11 @@ class Options(HasHyperparameters):
     skip_nonfinite: bool = option(Switch, default=False, kw_only=True)
     groups: Mapping[str, Mapping[str, Any]] | None = option(_Groups, default=None, kw_only=True)
     capturable: bool = option(Switch, default=False, kw_only=True)
+    _off: ClassVar[dict[str, Any]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._off = {name: value for name, value in OFF.items() if not cls._hyperparameters[name].kw_only}
 
     @property
     def _divisor(self) -> float:
@@ -112,8 +117,7 @@ class Options(HasHyperparameters):
     def _extras(self) -> Extras:
         """What the pass has to do for at least one name of a parameter."""
         own = self.hyperparameters()
-        off = {name: value for name, value in OFF.items() if not self._hyperparameters[name].kw_only}
-        members = [own | dict(group) | off for group in ({}, *(self.groups or {}).values())]
+        members = [own | dict(group) | self._off for group in ({}, *(self.groups or {}).values())]
         decays = [bool(each["decoupled"]) for each in members if callable(x := each["weight_decay"]) or x > 0]
         if True in decays and "lr" not in own:
             raise ValueError(f"decoupled: expected an optimizer that has an lr, {type(self).__name__} has none")
@@ -129,21 +133,19 @@ class Options(HasHyperparameters):
 
     def _extra_scalars(self, extras: Extras) -> list[float]:
         """The numbers of these extras, but for the last one, which depends on the gradients."""
-        limit, decay, numbers = self._option("clip_value"), self._option("weight_decay"), []
+        own = self.__dict__ | self._off if self._off else self.__dict__
+        decay, numbers = own["weight_decay"], []
         if extras.factor:
-            numbers.append((-1 if self._option("maximize") else 1) / self._divisor)
+            numbers.append((-1 if own["maximize"] else 1) / self._divisor)
         if extras.limit:
-            numbers.append(inf if limit is None else limit)
+            numbers.append(inf if own["clip_value"] is None else own["clip_value"])
         if extras.decay:
-            numbers.append(0.0 if self._option("decoupled") else decay)
+            numbers.append(0.0 if own["decoupled"] else decay)
         if extras.shrink:
-            numbers.append(self.__dict__["lr"] * decay if self._option("decoupled") else 0.0)
+            numbers.append(own["lr"] * decay if own["decoupled"] else 0.0)
         if extras.average:
-            numbers.append(1 - self.__dict__["ema"])
+            numbers.append(1 - own["ema"])
         return numbers
-
-    def _option(self, name: str) -> Any:
-        return self.__dict__[name] if self._hyperparameters[name].kw_only else OFF[name]
 
     def _group(self, name: Any) -> int | None:
         """The number of the first group that a name is in."""

@@ -51,12 +51,12 @@ class Add(Optimizer):
 
 
 def copy_into(arrays: Mapping[Any, Any], others: Mapping[Any, Any]) -> None:
-    """Copy, by name, bit for bit.
+    """Copy those of the second mapping into arrays of the first, bit for bit.
 
     Raises:
         KeyError, TypeError, ValueError: as `Optimizer.update` does.
     """
-    Copy().update(arrays, others)
+    Copy().update({name: arrays[name] for name in others}, others)
 
 
 def following(
@@ -64,19 +64,17 @@ def following(
     params: Mapping[Any, Any],
     like: Mapping[Any, Any],
     memory: Memory,
-    initial: Mapping[Any, Any] | None = None,
 ) -> FlatDict:
     """A `FlatDict` that has all the names of `like`: `flat` itself if it does, or else a new one.
 
     It has the layout of `params`, where that is a `FlatDict`, so that one update can take both. What `flat` had is
-    copied; what it had not is copied from `initial`, or zero.
+    copied, the rest is zero.
 
     Args:
         flat: what there is already, or None.
         params: the parameters.
         like: those of them that are to be there, or what has their dtypes and shapes.
         memory: where they are.
-        initial: arrays by name.
     """
     known = {} if flat is None else {name: run[:3] for name, run in flat.layout.places.items()}
     theirs = params.layout if type(params) is FlatDict and len(like) == len(params) else None
@@ -88,7 +86,6 @@ def following(
     else:
         return flat
     larger = FlatDict(layout, memory)
-    sources = {name: flat[name] for name in known} if flat is not None else {}
-    sources |= {name: x for name, x in (initial or {}).items() if name not in known}
-    copy_into({name: larger[name] for name in sources}, sources)
+    if flat is not None:
+        copy_into(larger, flat)
     return larger

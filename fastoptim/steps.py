@@ -100,8 +100,6 @@ class Steps(Options):
         binding, _ = self._bound(params, grads)
         if binding.clock is None:
             self._set_scalars(binding, plan, 1.0)
-        if binding is not self._binding:
-            self._keep(binding)
 
     def _step(self, params: Any, grads: Any, stream: Any) -> None:
         plan = self._plan or self._replan()
@@ -112,7 +110,7 @@ class Steps(Options):
         if plan.is_measured:
             norm = binding.measure(given, self.clip_norm, self._divisor, stream)
             if self.skip_nonfinite and not math.isfinite(norm):
-                self._skip(plan, norm, given, stream)
+                self._skip(binding, norm, given, stream)
                 return
             if self.clip_norm is not None and binding.on_host:
                 coefficient = clipping(norm, self.clip_norm)
@@ -135,13 +133,10 @@ class Steps(Options):
             binding, given = self._bind(params, grads)
         return binding, given
 
-    def _skip(self, plan: Plan, norm: Any, given: Arrays, stream: Any) -> None:
+    def _skip(self, binding: "Binding | DeviceBinding", norm: Any, given: Arrays, stream: Any) -> None:
         """Make no step. But gradients that are added to would be nan for ever, if they were not set to zero."""
-        if plan.kernels.extras.zero:
-            from fastoptim.passes import Clear  # an optimizer itself
-
-            arrays = dict(enumerate(given))
-            Clear().update(arrays, arrays, stream=stream)
+        if binding.arranged.kernels.extras.zero:
+            binding.clear(given, stream)
         self._norm = norm
         self.skipped += 1
 
@@ -206,6 +201,10 @@ class Steps(Options):
 
     def _keep(self, binding: "Binding | DeviceBinding") -> None:
         """Have the binding's state, and the binding itself for the next update, if it may be good for that."""
+        if binding.arranged.fresh:
+            from fastoptim.passes import copy_into  # by an optimizer
+
+            copy_into(binding.arranged.average or {}, binding.arranged.fresh)
         if binding.clock is None:
             self._counts, self._since = self._own_counts(), self._iter
         arranged = binding.arranged
@@ -222,12 +221,13 @@ class Steps(Options):
         for name, param, grad in zip(names, own, given, strict=True):
             self._state.check(name, param)
             check_gradient(name, grad, param)
-        check_overlaps(names, own, given)
+        extras = (self._plan or self._replan()).kernels.extras
+        check_overlaps(names, own, given, extras.zero)
         arranged = self._arranged(params, grads, flat, names, own, given, own, HOST)
         if isinstance(arranged.key, Layout):
             check_params([f"buffer of {dtype}" for dtype in params.buffers], params.arrays)
-        if arranged.kernels.extras.zero:
-            check_zeroed(names, own, given)
+        if extras.zero:
+            check_zeroed(names, given)
         binding = Binding(arranged)
         binding.compile()
         return binding
@@ -261,12 +261,12 @@ class Steps(Options):
         """Where everything is, or will be; `like` has the dtypes and shapes of `own`."""
         plan = self._plan or self._replan()
         state = self._state_in(memory).including(names, like, flat)
-        average = None
+        average, fresh = None, {}
         if plan.kernels.extras.average:
             from fastoptim.passes import following  # which copies by an optimizer
 
-            own_like, initial = dict(zip(names, like, strict=True)), dict(zip(names, own, strict=True))
-            average = following(self._average, params, own_like, memory, initial)
+            average = following(self._average, params, dict(zip(names, like, strict=True)), memory)
+            fresh = {name: array for name, array in zip(names, own, strict=True) if name not in (self._average or ())}
         kinds, sets = self._kinds(names)
         # the norm adds in the order in which the names made their first steps, whatever order they come in now
         order = {name: i for i, name in enumerate(self._counts)}
@@ -290,7 +290,7 @@ class Steps(Options):
         addresses = [memory.address(array) for array in averages] or [0] * len(places)
         return Arrangement(
             key, names, own, given, places, addresses, sets, kinds, inputs if plan.is_measured else (), state, average,
-            plan.kernels,
+            fresh, plan.kernels,
         )  # fmt: skip
 
     def _kinds(self, names: Arrays) -> tuple[tuple[tuple[int, int | None], ...], list[int]]:
