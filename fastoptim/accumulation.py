@@ -107,7 +107,9 @@ class Accumulation:
         other._adder._counts = {name: n - self._before.get(name, 0) for name, n in self._adder._own_counts().items()}
         return other
 
-    def __getstate__(self) -> dict[str, Any]:  # for pickle and copy.deepcopy: other people's arrays are not ours to copy
+    def __getstate__(
+        self,
+    ) -> dict[str, Any]:  # for pickle and copy.deepcopy: other people's arrays are not ours to copy
         return {**self.__dict__, "_apart": []}
 
     def gradients(self) -> dict[Any, Any]:

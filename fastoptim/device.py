@@ -3,7 +3,6 @@
 The counterpart of `checks` and `binding`. It is imported when the first array on a GPU is seen.
 """
 
-import math
 import struct
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -293,7 +292,7 @@ class DeviceBinding:
         assert self._norm is not None
         addresses = [self._gradients[i] + byte for i, byte, _ in self.arranged.inputs]
         address = self._stream if stream is None else stream_address(stream)
-        self._norm.launch(addresses, math.inf if limit is None else limit, divisor, address)
+        self._norm.launch(addresses, limit or 0.0, divisor, address)
         return self._norm
 
     def clear(self, grads: Sequence[Any], stream: Any = None) -> None:

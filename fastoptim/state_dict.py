@@ -18,6 +18,7 @@ KEYS = ("optimizer", "hyperparameters", "iter", "skipped", "calls", "steps", "sl
 def of(opt: "Optimizer") -> dict[str, Any]:
     """What `Optimizer.state_dict` returns."""
     state, average, accumulation = opt._state, opt._average, opt._accumulation
+    sums = None if accumulation is None else accumulation.sums
 
     def host(arrays: Mapping[Any, Any], memory: Any) -> dict[Any, Array]:
         return {name: memory.read(array) for name, array in arrays.items()}
@@ -31,7 +32,7 @@ def of(opt: "Optimizer") -> dict[str, Any]:
         "steps": opt._own_counts(),
         "slots": {slot: host(views, state.memory) for slot, views in state.views.items()},
         "ema": {} if average is None or opt.ema is None else host(average, average.memory),
-        "gradients": {} if accumulation is None else host(accumulation.gradients(), state.memory),
+        "gradients": {} if accumulation is None or sums is None else host(accumulation.gradients(), sums.memory),
     }
 
 

@@ -343,7 +343,7 @@ class Steps(Options):
             capturable=self.capturable,
         )
         if plan.capturable:
-            self._check_capturable(plan)
+            self._check_capturable()
         if plan != self._last_plan:
             self._unmatched = self._last_plan is None or plan.groups != self._last_plan.groups
             self._binding, self._last_plan = None, plan
@@ -352,10 +352,12 @@ class Steps(Options):
         self._plan = plan
         return plan
 
-    def _check_capturable(self, plan: Plan) -> None:
+    def _check_capturable(self) -> None:
         """Refuse what a replayed graph could not do."""
-        if plan.is_varied or self.skip_nonfinite or self.accumulate > 1:
+        there = {"groups": self.groups, "skip_nonfinite": self.skip_nonfinite, "accumulate": self.accumulate > 1}
+        found = [name for name, is_there in there.items() if is_there]
+        found += [f"the schedule of {name}" for name in self._schedules()]
+        if found:
             raise ValueError(
-                "capturable: expected no groups, schedules, skip_nonfinite or accumulate, which need the host in every "
-                "step; assign one of them or capturable=False"
+                f"capturable: expected nothing that needs the host in every step, found {', '.join(found)}"
             )

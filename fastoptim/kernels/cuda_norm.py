@@ -15,7 +15,7 @@ from fastoptim.kernels.cuda_memory import INT64, SIMULATED, cuda, elements, numb
 from fastoptim.kernels.norm import BLOCK, LANES, LARGEST, SMALLER, clipping
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-THREADS = 8 if SIMULATED else LANES  # of a block: the simulator has to make each of them
+THREADS = 2 if SIMULATED else LANES  # of a block: the simulator has to make each of them
 BLOCKS = 4096
 
 # Columns of a table with a row for each array: its address, its elements, and the number of its first block.
@@ -65,7 +65,7 @@ def sum_kernel(dtype: np.dtype[Any]) -> tuple[Callable[..., None], tuple[Any, ..
                 total, small = 0.0, 0.0
                 i = lane
                 while i < end:
-                    value = np.float64(read(address + ((done + i) << shift))[0])
+                    value = float(read(address + ((done + i) << shift))[0])  # float64
                     total += value * value
                     if wide:
                         small += (value * SMALLER) * (value * SMALLER)
@@ -77,7 +77,7 @@ def sum_kernel(dtype: np.dtype[Any]) -> tuple[Callable[..., None], tuple[Any, ..
                 _added_pairwise(smaller)
             if cuda.threadIdx.x == 0:
                 write(sums + block * 16, 0, 0, 0, 0, ((lanes[0],),))
-                write(sums + block * 16 + 8, 0, 0, 0, 0, ((smaller[0] if wide else 0.0 * lanes[0],),))
+                write(sums + block * 16 + 8, 0, 0, 0, 0, ((smaller[0] if wide else 0.0 * float(lanes[0]),),))
             cuda.syncthreads()
             block += cuda.gridDim.x
 
