@@ -172,7 +172,7 @@ class Binding:
 
     def measure(self, grads: Sequence[Any], limit: float | None, divisor: float, stream: Any = None) -> float:
         """The norm of all gradients together, divided by `divisor`."""
-        copies = []
+        copies = []  # kept until they have been read
         for row, i in enumerate(self._copies, len(self.arranged.places)):
             with np.errstate(all="ignore"):  # as in `Detour.run`
                 copies.append(np.ascontiguousarray(grads[i], self.arranged.places[i].dtype))

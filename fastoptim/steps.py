@@ -142,11 +142,14 @@ class Steps(Options):
 
     def _set_scalars(self, binding: "Binding | DeviceBinding", plan: Plan, coefficient: float) -> None:
         step, extras = self._iter + 1, plan.kernels.extras
-        if binding.kinds is ORDINARY and not plan.is_varied and extras is NOTHING:
-            numbers: Any = self.scalars(step)
-        else:
-            last = (coefficient,) if extras.norm and binding.on_host else ()
+        last = (coefficient,) if extras.norm and binding.on_host else ()
+        numbers: Any
+        if binding.kinds is not ORDINARY or plan.is_varied:
             numbers = [x for kind in binding.kinds for x in (*self._row(plan, kind, step), *last)]
+        elif extras is NOTHING:
+            numbers = self.scalars(step)
+        else:
+            numbers = (*self.scalars(step), *self._extra_scalars(extras), *last)
         try:
             binding.set_scalars(numbers)
         except struct.error as error:

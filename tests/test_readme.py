@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastoptim
-from support import ROOT, assert_close
+from support import ROOT, assert_close, assert_same_bits
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
@@ -64,6 +64,53 @@ def test_your_own_rule_in_under_15_lines(names):
     opt.update(p, {"p": np.array([4, -4, 0], np.float32)})
     assert_close(p["p"], [0.5, 2.5, 3])
     assert_close(opt.state["m"]["p"], [0.04, -0.04, 0])
+
+
+def test_the_training_loop_goes_on_where_it_stopped(names, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = block("steps=10_000").replace("10_000", "10").replace("1000", "3").replace("steps=500", "steps=2")
+    seen = []
+    names |= {"evaluate": lambda params: seen.append(params["W1"].copy()), "batch": lambda step: step}
+    names["gradients"] = lambda params, batch: {name: np.sin(p + batch) for name, p in params.items()}
+
+    def run(steps, folder):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / folder)
+        params = {"W1": np.ones((30, 20), np.float32), "b1": np.ones(20, np.float32)}
+        own = {**names, "params": params, "steps": steps}
+        exec(code, own)
+        return params, own["opt"]
+
+    run(6, "stopped")
+    after, again = run(12, "stopped")
+    expected, opt = run(12, "whole")
+    assert again.iter == opt.iter == 12
+    for name in expected:
+        assert_same_bits(after[name], expected[name])
+        assert_same_bits(again.ema[name], opt.ema[name])
+    assert len(seen) == 8
+    assert not np.array_equal(seen[0], expected["W1"])
+
+
+def test_checkpoints(names, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    params = {"W1": np.ones((3, 2), np.float32)}
+    opt = fastoptim.Adam()
+    opt.update(params, params)
+    names |= {"params": params, "opt": opt}
+    kept = params["W1"].copy()
+    exec(block("epoch=3"), names)
+    assert_same_bits(params["W1"], kept)
+    assert names["checkpoint"].metadata == {"epoch": 3}
+
+
+def test_every_option_is_in_the_table():
+    options = inspect.signature(fastoptim.SGD).parameters.values()
+    for name in (x.name for x in options if x.kind is x.KEYWORD_ONLY):
+        assert f"`{name}" in TEXT
+    for name, value in vars(fastoptim.schedules).items():
+        if isinstance(value, type) and value.__module__ == fastoptim.schedules.__name__ and not name.startswith("_"):
+            assert f"`{name}`" in TEXT
 
 
 def test_every_optimizer_is_in_the_table():

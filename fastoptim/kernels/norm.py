@@ -151,9 +151,7 @@ class Norm:
     """
 
     def __init__(self, spans: Array, arrays: Sequence[tuple[int, int, int, np.dtype[Any]]]) -> None:
-        self._spans = spans
-        self._parts: list[tuple[Array, Array, int]] = []
-        first = 0
+        parts, first = list[tuple[Array, Array, int]](), 0
         for dtype in sorted({dtype for *_, dtype in arrays}, key=lambda dtype: dtype.itemsize):
             cuts, elements = [], 0
             for row, byte, size, own in arrays:
@@ -161,21 +159,24 @@ class Norm:
                     cuts.append((row, byte, size, first))
                     first, elements = first + -(-size // BLOCK), elements + size
             if cuts:
-                self._parts.append((np.array(cuts, np.int64), np.empty(0, dtype), elements))
-        self._sums = np.zeros((first, 2))
+                parts.append((np.array(cuts, np.int64), np.empty(0, dtype), elements))
+        sums = np.zeros((first, 2))
+        self._calls = [
+            (KERNELS[like.dtype], (elements, SERIAL_LIMIT), (spans, cuts, sums, like)) for cuts, like, elements in parts
+        ]
 
     def compile(self) -> None:
         """Have the kernels ready, so that `measure` cannot fail."""
-        for cuts, like, elements in self._parts:
-            given = tuple(map(numba.typeof, (self._spans, cuts, self._sums, like)))
-            if elements <= SERIAL_LIMIT:
-                KERNELS[like.dtype][0].compile(given)
+        for (serial, parallel), (elements, limit), arguments in self._calls:
+            given = tuple(map(numba.typeof, arguments))
+            if elements <= limit:
+                serial.compile(given)
             else:
-                KERNELS[like.dtype][1].compile((*given, numba.intp))
+                parallel.compile((*given, numba.intp))
 
     def measure(self) -> float:
         """The root of the sum of all squares; infinite or nan only if an element is. 0 without any element."""
         norm = 0.0
-        for cuts, like, elements in self._parts:  # the last one has all sums
-            norm = threads.run(*KERNELS[like.dtype], elements, SERIAL_LIMIT, self._spans, cuts, self._sums, like)
+        for kernels, limits, arguments in self._calls:  # the last one has all sums
+            norm = threads.run(*kernels, *limits, *arguments)
         return norm
