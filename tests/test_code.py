@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 import fastoptim
+from fastoptim.kernels import norm
 from fastoptim.kernels.cpu import COLUMNS
+from fastoptim.kernels.extras import NOTHING, Extras
 from support import DTYPES, OPTIMIZERS
 
+ALL = Extras(*(True,) * len(Extras._fields))
 needs_x86 = pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64"), reason="reads the names of x86-64 instructions and registers"
 )
@@ -27,15 +30,19 @@ def test_a_rule_keeps_its_type(cls, dtype):
     assert returned == (numba.types.UniTuple(element, 1 + len(cls.slots)) if cls.slots else element)
 
 
-@pytest.fixture(scope="module", params=[(cls, dtype) for cls in OPTIMIZERS for dtype in DTYPES], ids=str)
+CASES = [(cls, dtype, NOTHING) for cls in OPTIMIZERS for dtype in DTYPES]
+CASES += [(cls, np.float32, ALL) for cls in OPTIMIZERS] + [(OPTIMIZERS[0], np.float64, ALL)]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0].__name__}-{case[1].__name__}-{any(case[2])}")
 def assembly(request):
     """The spans kernels compiled anew, as what comes from the cache has no assembly."""
-    cls, dtype = request.param
-    texts = []
-    for kernel in cls.kernels.loops._spans_serial, cls.kernels.loops._spans_parallel:
+    cls, dtype, extras = request.param
+    kernels, texts = cls.kernels.including(extras), []
+    for kernel in kernels.loops._spans_serial, kernels.loops._spans_parallel:
         anew = numba.jit(kernel.py_func, **kernel.targetoptions)
         workers = (1,) if anew.targetoptions.get("parallel") else ()
-        anew(np.zeros((1, COLUMNS), np.int64), np.zeros((1, cls.kernels.scalar_count), dtype), *workers)
+        anew(np.zeros((1, COLUMNS), np.int64), np.zeros((1, kernels.scalar_count), dtype), *workers)
         texts.append("\n".join(anew.inspect_asm().values()))
     return cls, dtype, texts
 
@@ -64,6 +71,20 @@ def test_loops_work_on_vectors(assembly):
 @needs_x86
 def test_nothing_is_contracted(assembly):
     for text in assembly[2]:
+        assert not re.search(r"\tvf(?:n?m(?:add|sub))", text)
+
+
+@needs_x86
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_norm_works_on_vectors(dtype):
+    """And fuses squares and additions for float32 alone, where that changes no bit."""
+    serial = norm.KERNELS[np.dtype(dtype)][0]
+    anew = numba.jit(serial.py_func, **serial.targetoptions)
+    cuts = np.array([[0, 0, 0, 0]])
+    anew(np.zeros((1, COLUMNS), np.int64), cuts, np.zeros((0, 2)), np.zeros(0, dtype))
+    text = "\n".join(anew.inspect_asm().values())
+    assert re.search(r"\tv?(add|f?n?madd\d*)pd\b.*%[xyz]mm", text)
+    if dtype is np.float64:
         assert not re.search(r"\tvf(?:n?m(?:add|sub))", text)
 
 

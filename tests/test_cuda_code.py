@@ -4,6 +4,7 @@ import math
 import re
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 
 import fastoptim
@@ -12,8 +13,9 @@ from support import DTYPES, OPTIMIZERS, python
 if find_spec("numba_cuda") is None:
     pytest.skip("needs numba-cuda: pip install 'fastoptim[cuda13]'", allow_module_level=True)
 
-from fastoptim.kernels import cuda, cuda_code, cuda_launch
+from fastoptim.kernels import cuda, cuda_code, cuda_launch, cuda_norm
 from fastoptim.kernels.cpu import COLUMNS
+from fastoptim.kernels.extras import Extras
 
 CAPABILITIES = [(8, 0), (9, 0)]
 
@@ -49,6 +51,22 @@ def test_every_kernel_keeps_the_promises(cls, dtype, cc):
     # the arguments are what `Launch` passes the addresses of: whoever changes one has to change the other
     scalar = ".u64" * 3 if cc == CAPABILITIES[0] else f".f{8 * dtype().itemsize}" * cls.kernels.scalar_count
     assert "".join(re.findall(r"\.param (\.\w+) ", report.ptx)) == ".u64" * (COLUMNS + 4) + scalar
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cls", OPTIMIZERS)
+def test_and_so_does_the_pass_around_it(cls, dtype):
+    many = on_device = dtype is DTYPES[0]
+    report = cuda.inspect(cls, dtype, extras=Extras(*(True,) * len(Extras._fields)), many=many, on_device=on_device)
+    assert report.violations() == []
+    assert 0 < report.registers <= 128
+
+
+@pytest.mark.parametrize("kernel", [*map(cuda_norm.sum_kernel, map(np.dtype, DTYPES)), cuda_norm.finish_kernel()])
+def test_the_norm_is_the_cpus(kernel):
+    code = cuda_code.compile_kernel(*kernel, (8, 0))
+    assert not re.search(r"\b(fma|mad)\.[^su]*f(32|64)\b|\.approx|\.ftz|\.local\b", code.ptx)
+    assert re.search(r"mul\.rn\.f64|sqrt\.rn\.f64", code.ptx)
 
 
 def test_a_rule_that_promotes_is_refused():
