@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
-from fastoptim.buffers import HOST, FlatDict, Memory, memory_of
+from fastoptim.buffers import HOST, FlatDict, Memory, memory_of, memory_order
 from fastoptim.checks import as_gradient, check_gradient, check_mappings, check_overlaps, check_params, on_device
 from fastoptim.passes import Add, following
 from fastoptim.state import State
@@ -88,10 +88,13 @@ class Accumulation:
         if any(map(on_device, own)):
             from fastoptim.kernels.cuda_launch import described  # imported when it is asked for, as it takes a second
 
-            like = [described(array, f"params[{name!r}]") for name, array in params.items()]
-            return following(sums, params, dict(zip(names, like, strict=True)), memory_of("cuda"))
-        check_params(names, own)
-        return following(sums, params, dict(params), HOST)
+            like: Any = [described(array, f"params[{name!r}]") for name, array in params.items()]
+            memory = memory_of("cuda")
+        else:
+            check_params(names, own)
+            like, memory = own, HOST
+        arrays = {name: (x.dtype, x.shape, memory_order(x)) for name, x in zip(names, like, strict=True)}
+        return following(sums, params, arrays, memory)
 
     def _of_those_that_had_one(self, own: Any) -> Any:
         """The sums of the names that had a gradient since the last step, and None for the others."""

@@ -72,10 +72,13 @@ class Run(NamedTuple):
         return math.prod(self.shape)
 
 
+Described = tuple[np.dtype[Any], tuple[int, ...], tuple[int, ...]]  # an array's dtype, shape and order of axes
+
+
 class Layout:
     """Where each name lies in the buffers: shared by all `FlatDict`s that one update can take together."""
 
-    def __init__(self, arrays: Mapping[Any, tuple[np.dtype[Any], tuple[int, ...], tuple[int, ...]]]) -> None:
+    def __init__(self, arrays: Mapping[Any, Described]) -> None:
         self.places: dict[Any, Run] = {}
         self.sizes: dict[np.dtype[Any], int] = {}
         for name, (dtype, shape, axes) in arrays.items():

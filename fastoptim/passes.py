@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fastoptim.buffers import FlatDict, Layout, Memory, memory_order
+from fastoptim.buffers import Described, FlatDict, Layout, Memory
 from fastoptim.kernels.rule import rule
 from fastoptim.optimizer import Optimizer
 
@@ -60,30 +60,29 @@ def copy_into(arrays: Mapping[Any, Any], others: Mapping[Any, Any]) -> None:
 
 
 def following(
-    flat: FlatDict | None,
-    params: Mapping[Any, Any],
-    like: Mapping[Any, Any],
-    memory: Memory,
+    flat: FlatDict | None, params: Mapping[Any, Any], arrays: Mapping[Any, Described], memory: Memory
 ) -> FlatDict:
-    """A `FlatDict` that has all the names of `like`: `flat` itself if it does, or else a new one.
+    """A `FlatDict` that has such arrays: `flat` itself if it does, or else a new one with all that `flat` had, too.
 
-    It has the layout of `params`, where that is a `FlatDict`, so that one update can take both. What `flat` had is
-    copied, the rest is zero.
+    It has the layout of `params`, where that is a `FlatDict` of the same arrays, so that one update can take both. What
+    `flat` had is copied, the rest is zero.
 
     Args:
         flat: what there is already, or None.
         params: the parameters.
-        like: those of them that are to be there, or what has their dtypes and shapes.
+        arrays: dtype, shape and order of axes by name.
         memory: where they are.
     """
     known = {} if flat is None else {name: run[:3] for name, run in flat.layout.places.items()}
-    theirs = params.layout if type(params) is FlatDict and len(like) == len(params) else None
-    if theirs is not None and known.keys() <= params.keys() and (flat is None or flat.layout is not theirs):
+    wanted = known | dict(arrays)
+    theirs = params.layout if type(params) is FlatDict else None
+    if theirs is not None and {name: run[:3] for name, run in theirs.places.items()} == wanted:
         layout = theirs
-    elif flat is None or not known.keys() >= like.keys():
-        new = {name: (x.dtype, tuple(x.shape), memory_order(x)) for name, x in like.items() if name not in known}
-        layout = Layout(known | new)
+    elif flat is not None and wanted == known:
+        layout = flat.layout
     else:
+        layout = Layout(wanted)
+    if flat is not None and flat.layout is layout:
         return flat
     larger = FlatDict(layout, memory)
     if flat is not None:

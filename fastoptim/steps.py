@@ -268,7 +268,8 @@ class Steps(Options):
         if plan.kernels.extras.average:
             from fastoptim.passes import following  # which copies by an optimizer
 
-            average = following(self._average, params, dict(zip(names, like, strict=True)), memory)
+            # in the order of the state, as both are walked in one
+            average = following(self._average, params, {name: state.places[name][:3] for name in names}, memory)
             fresh = {name: array for name, array in zip(names, own, strict=True) if name not in (self._average or ())}
         kinds, sets = self._kinds(names)
         # the norm adds in the order in which the names made their first steps, whatever order they come in now
