@@ -1,10 +1,15 @@
 """Every optimizer's formula in float64 NumPy, slow and obvious: what the kernels are held against.
 
-A reference takes the parameter, the gradient, the state by slot, the step (1 is the first) and the optimizer, whose
-hyperparameters it reads, and returns the new parameter and state.
+A formula takes the parameter, the gradient, the state by slot, the step (1 is the first) and the hyperparameters, and
+returns the new parameter and state. What every optimizer takes beside them is done pass after pass in `Reference`.
 """
 
+from fnmatch import fnmatchcase
+from functools import partial
+
 import numpy as np
+
+from fastoptim import schedules
 
 
 def sgd(p, g, state, t, opt):
@@ -61,16 +66,154 @@ VARIANTS = {
 }
 
 
-class Reference:
-    """Runs a reference beside an optimizer: float64 copies of the parameters, updated with the same gradients."""
+# The options that every optimizer takes beside its own hyperparameters, and the defaults, with which they are off.
+OPTIONS = {
+    "weight_decay": 0.0,
+    "decoupled": False,
+    "clip_norm": None,
+    "clip_value": None,
+    "grad_scale": 1.0,
+    "skip_nonfinite": False,
+    "accumulate": 1,
+    "ema": None,
+    "maximize": False,
+    "zero_grads": False,
+    "groups": None,
+}
 
-    def __init__(self, opt, params):
-        self.opt, self.formula, self.t = opt, REFERENCES[type(opt).__name__], 0
-        self.params = {name: np.array(p, np.float64) for name, p in params.items()}
-        self.state = {name: {slot: np.zeros(p.shape) for slot in opt.slots} for name, p in params.items()}
+# Each of them by itself, but that what is decoupled has to be something. Names end in 1 or do not, or begin with b.
+GROUPS = {"b*": {"lr": 0.004, "weight_decay": 0.3}, "*[!1]": {"lr": schedules.linear(0, 0.05, steps=4)}, "*": {"lr": 7}}
+ALONE = {
+    "weight_decay": {"weight_decay": 0.3},
+    "decoupled": {"weight_decay": 0.3, "decoupled": True},
+    "clip_norm": {"clip_norm": 0.7},
+    "clip_value": {"clip_value": 0.4},
+    "grad_scale": {"grad_scale": 3.0},
+    "skip_nonfinite": {"skip_nonfinite": True},
+    "accumulate": {"accumulate": 3},
+    "ema": {"ema": 0.8},
+    "maximize": {"maximize": True},
+    "zero_grads": {"zero_grads": True},
+    "groups": {"groups": GROUPS},
+}
+# Some together, which takes fewer loops to be compiled: tests have these for every optimizer, and each alone for Adam.
+SEVERAL = {
+    "decay and norm": ("weight_decay", "clip_norm", "skip_nonfinite"),
+    "decoupled decay and averages": ("decoupled", "ema", "groups"),
+    "sums of gradients": ("clip_value", "grad_scale", "maximize", "accumulate", "zero_grads"),
+}
+SEVERAL = {key: {k: v for name in names for k, v in ALONE[name].items()} for key, names in SEVERAL.items()}
+EVERYTHING = {"lr": schedules.exponential(0.02, 0.8)} | {k: v for case in ALONE.values() for k, v in case.items()}
+
+
+def norm_of(gradients):
+    """The 2-norm of all elements, of which none is squared as it is, since that might overflow."""
+    largest = max((np.abs(g).max() for g in gradients if g.size), default=0.0)
+    if not 0 < largest < np.inf:
+        return float(sum(np.abs(g).sum() for g in gradients))  # 0, inf or nan
+    return float(largest * np.sqrt(sum(np.sum((g / largest) ** 2) for g in gradients)))
+
+
+class Values:
+    """The hyperparameters as they are for one parameter at one step: `values.lr`."""
+
+    def __init__(self, look_up):
+        self._look_up = look_up
+
+    def __getattr__(self, name):
+        return self._look_up(name)
+
+
+class Reference:
+    """Runs a reference beside an optimizer: float64 copies of the parameters, updated with the same gradients.
+
+    Args:
+        opt: the optimizer, asked for its own hyperparameters alone.
+        params: copied.
+        options: those of `OPTIONS` that are not off, and hyperparameters, which then need not be asked for; write into
+            it, or have another one, when an attribute of the optimizer is assigned.
+
+    One call of `update` is a sequence of passes, each of them over all that has a gradient.
+    """
+
+    def __init__(self, opt, params, options=None):
+        self.opt, self.formula, self.options = opt, REFERENCES[type(opt).__name__], dict(options or {})
+        self.params, self.state, self.dtypes = {}, {}, {}
+        self.steps, self.ema, self.sums = {}, {}, {}
+        self.iter = self.skipped = self.calls = 0
+        self.grad_norm = None
+        self.add(params)
+
+    def add(self, params):
+        """Parameters that appear later."""
+        for name, p in params.items():
+            self.params[name], self.dtypes[name] = np.array(p, np.float64), p.dtype
+            self.state[name] = {slot: np.zeros(p.shape) for slot in self.opt.slots}
+
+    def value(self, what, name=None):
+        """A hyperparameter or option at this step, for one name."""
+        groups = self.options.get("groups") or {}
+        group = next((values for pattern, values in groups.items() if fnmatchcase(str(name), pattern)), {})
+        chosen = {**OPTIONS, **self.options, **(group if name is not None else {})}
+        value = chosen[what] if what in chosen else getattr(self.opt, what)
+        return value(self.iter) if callable(value) else value
 
     def update(self, grads):
-        self.t += 1
-        for name, p in self.params.items():
-            g = np.asarray(grads[name], np.float64)
-            self.params[name], self.state[name] = self.formula(p, g, self.state[name], self.t, self.opt)
+        with np.errstate(all="ignore"):
+            self._update({name: grads[name] for name in self.params if grads[name] is not None})
+
+    def _update(self, grads):
+        grads = {name: np.asarray(g).astype(self.dtypes[name]).astype(np.float64) for name, g in grads.items()}
+
+        if self.value("skip_nonfinite") and not all(np.isfinite(g).all() for g in grads.values()):
+            self.skipped += 1
+            return
+
+        for name, g in grads.items():
+            self.sums[name] = self.sums.get(name, 0) + g / self.value("grad_scale")
+        self.calls += 1
+        if self.calls < self.value("accumulate"):
+            return
+        grads = {name: total / self.calls for name, total in self.sums.items()}
+        self.sums, self.calls = {}, 0
+
+        clip_norm = self.value("clip_norm")
+        if clip_norm is not None:
+            self.grad_norm = norm_of(grads.values())
+            grads = {name: g * np.minimum(1, clip_norm / (self.grad_norm + 1e-6)) for name, g in grads.items()}
+
+        for name, g in grads.items():
+            clip_value = self.value("clip_value", name)
+            if clip_value is not None:
+                grads[name] = np.clip(g, -clip_value, clip_value)
+
+        for name, g in grads.items():
+            if self.value("maximize", name):
+                grads[name] = -g
+
+        before = {name: self.params[name] for name in grads}
+        for name, g in grads.items():
+            decay = self.value("weight_decay", name)
+            if decay == 0:
+                continue
+            if self.value("decoupled", name):
+                self.params[name] = before[name] - self.value("lr", name) * decay * before[name]
+            else:
+                grads[name] = g + decay * before[name]
+
+        for name, g in grads.items():
+            self.steps[name] = self.steps.get(name, 0) + 1
+            values = Values(partial(self.value, name=name))
+            self.params[name], self.state[name] = self.formula(
+                self.params[name], g, self.state[name], self.steps[name], values
+            )
+
+        ema = self.value("ema")
+        if ema is None:
+            self.ema = {}
+        else:
+            for name in grads:
+                average = self.ema.get(name, before[name])
+                self.ema[name] = average + (1 - ema) * (self.params[name] - average)
+
+        self.iter += 1

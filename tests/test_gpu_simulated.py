@@ -1,4 +1,4 @@
-"""The tests of test_gpu, but those of the hardware, in numba's simulator, where there is no GPU."""
+"""The tests of arrays on a GPU, but those of the hardware, in numba's simulator, where there is no GPU."""
 
 import os
 import subprocess
@@ -11,9 +11,10 @@ from support import ROOT, python
 
 
 @pytest.mark.skipif(find_spec("numba_cuda") is None, reason="needs numba-cuda: pip install 'fastoptim[cuda13]'")
-def test_in_the_simulator():
+@pytest.mark.parametrize("module", ["test_gpu", "test_gpu_options"])
+def test_in_the_simulator(module):
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / "tests" / "test_gpu.py")],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / "tests" / f"{module}.py")],
         env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}, capture_output=True, text=True, cwd=ROOT, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr
