@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastoptim.buffers import HOST, FlatDict, Memory, memory_of, memory_order
 from fastoptim.checks import as_gradient, check_gradient, check_mappings, check_overlaps, check_params, on_device
-from fastoptim.passes import Add, following
+from fastoptim.passes import Add, Clear, following
 from fastoptim.state import State
 
 if TYPE_CHECKING:
@@ -24,28 +24,32 @@ class Accumulation:
     def __init__(self) -> None:
         self.sums: FlatDict | None = None
         self.calls = 0
+        self._had: set[Any] = set()  # the names that had a gradient in one of them
         self._adder = Add()
         self._apart: list[Any] = []  # parameters and gradients that were found to share no memory
-        self._before: dict[Any, int] = {}  # how many gradients each name had had at the last step
 
     @classmethod
     def of(cls, sums: FlatDict, calls: int) -> "Accumulation":
         """With sums that were made before."""
         made = cls()
-        made.sums, made.calls = sums, calls
-        made._adder._counts = dict.fromkeys(sums, 1)
+        made.sums, made.calls, made._had = sums, calls, set(sums)
         return made
 
     def update(self, opt: "Steps", params: Mapping[Any, Any], grads: Mapping[Any, Any], stream: Any) -> None:
         """Add gradients to the sums; with those of the last of `opt.accumulate` calls, make the step."""
         check_mappings(params, grads)
+        grads = {name: grads[name] for name in params} if type(grads) is not FlatDict else grads
         sums = self._sums_for(params)
         own: Any = sums
         if type(params) is not FlatDict or params.layout is not sums.layout:
             own = {name: sums[name] for name in params}
-        opt._prepare(params, own)  # whatever is wrong with the parameters is found before anything is added
+        had = self._had.union(name for name in params if grads[name] is not None)
+        of_step = own if had.issuperset(params) else {name: own[name] if name in had else None for name in params}
+        opt._prepare(params, of_step)  # whatever is wrong with the parameters is found before anything is added
         adder = self._adder
-        adder.grad_scale, adder.zero_grads, adder.skip_nonfinite = opt.grad_scale, opt.zero_grads, opt.skip_nonfinite
+        for name in "grad_scale", "zero_grads", "skip_nonfinite":
+            if getattr(adder, name) != (value := getattr(opt, name)):
+                setattr(adder, name, value)
         if opt.zero_grads:
             self._check_apart(params, grads)
         skipped = adder.skipped
@@ -54,10 +58,12 @@ class Accumulation:
         if adder.skipped > skipped:
             opt.skipped += 1
             return
-        self.calls += 1
+        self.calls, self._had = self.calls + 1, had
         if self.calls >= opt.accumulate:
-            opt._step(params, self._of_those_that_had_one(own), stream)
-            self.calls, self._before = 0, adder._own_counts()
+            opt._step(params, of_step, stream)  # which sets the sums to zero that it takes
+            gone = {name: sums[name] for name in had if name not in params}
+            Clear().update(gone, gone, stream=stream)
+            self.calls, self._had = 0, set()
 
     def _check_apart(self, params: Mapping[Any, Any], grads: Mapping[Any, Any]) -> None:
         """Refuse gradients that share memory with a parameter: the adder knows of the sums alone."""
@@ -96,18 +102,11 @@ class Accumulation:
         arrays = {name: (x.dtype, x.shape, memory_order(x)) for name, x in zip(names, like, strict=True)}
         return following(sums, params, arrays, memory)
 
-    def _of_those_that_had_one(self, own: Any) -> Any:
-        """The sums of the names that had a gradient since the last step, and None for the others."""
-        counts = self._adder._own_counts()
-        had = {name for name in own if counts.get(name, 0) > self._before.get(name, 0)}
-        return own if len(had) == len(own) else {name: own[name] if name in had else None for name in own}
-
     def moved(self, memory: Memory) -> "Accumulation":
         """The same in a memory."""
         other = Accumulation()
         other.sums = None if self.sums is None else self.sums.moved(memory)
-        other.calls = self.calls
-        other._adder._counts = {name: n - self._before.get(name, 0) for name, n in self._adder._own_counts().items()}
+        other.calls, other._had = self.calls, set(self._had)
         return other
 
     def __getstate__(
@@ -117,7 +116,4 @@ class Accumulation:
 
     def gradients(self) -> dict[Any, Any]:
         """The sums of the names that had a gradient since the last step."""
-        if self.sums is None or not self.calls:
-            return {}
-        own = self._of_those_that_had_one(self.sums)
-        return {name: sum for name, sum in own.items() if sum is not None}
+        return {} if self.sums is None else {name: array for name, array in self.sums.items() if name in self._had}

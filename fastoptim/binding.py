@@ -139,6 +139,7 @@ class Binding:
         gradients = self._table[:, GRAD]
         column = gradients.ctypes.data, gradients.strides[0]
         self._accept = Known(tuple(arranged.params), rows, column, zeroing).accept
+        self.arranged = arranged._replace(grads=())  # which are not ours to keep
         where = {i: count + j for j, i in enumerate(self._copies)}
         self._norm = Norm(
             self._table, [(where.get(i, rows[i]), byte, size, places[i].dtype) for i, byte, size in arranged.inputs]

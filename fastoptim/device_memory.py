@@ -26,10 +26,13 @@ class DeviceMemory:
     def write(self, array: Any, numbers: Array) -> None:
         """Copy numbers from the host into an array."""
         if array.size:
+            cuda.synchronize()  # streams of others do not wait for the default one, nor it for them
             array.copy_to_device(numbers)
+            cuda.synchronize()
 
     def read(self, array: Any) -> Array:
         """The numbers of an array, on the host, when all that the GPU was asked to do before is done."""
+        cuda.synchronize()
         return np.asarray(array.copy_to_host()) if array.size else np.zeros(array.shape, array.dtype)
 
 

@@ -4,6 +4,7 @@ import copy
 import inspect
 import math
 from collections.abc import Callable
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
 
 import numpy as np
@@ -45,10 +46,11 @@ class Number(Hyperparameter):
     """A float in an interval.
 
     Args:
-        default: its value where none is given; None if it is off then, and may be switched off.
+        default: its value where none is given.
         expected: the interval in words.
         low, high: its ends; it includes neither infinity, nor `high`.
         open_below: whether it leaves `low` out.
+        optional: whether None switches it off.
         schedule: whether a callable of the step may stand in its place.
     """
 
@@ -60,11 +62,12 @@ class Number(Hyperparameter):
         high: float = math.inf,
         *,
         open_below: bool = False,
+        optional: bool = False,
         schedule: bool = False,
     ) -> None:
         super().__init__(default)
         self.low, self.high, self.open_below, self.schedule = low, high, open_below, schedule
-        self.expected = expected
+        self.expected, self.optional = expected, optional
 
     if TYPE_CHECKING:  # what is read is what holds in a step, whatever was assigned
 
@@ -72,7 +75,7 @@ class Number(Hyperparameter):
         def __set__(self, instance: Any, value: float | Callable[[int], float]) -> None: ...
 
     def check(self, value: Any) -> Any:
-        if (self.default is None and value is None) or (self.schedule and callable(value)):
+        if (self.optional and value is None) or (self.schedule and callable(value)):
             return value
         return self.number(value)
 
@@ -84,7 +87,7 @@ class Number(Hyperparameter):
             number = math.nan
         inside = self.low <= number < self.high and not (self.open_below and number == self.low)
         if isinstance(value, str | bytes) or not inside:
-            may_be = " or a callable of the step" * self.schedule + " or None" * (self.default is None)
+            may_be = " or a callable of the step" * self.schedule + " or None" * self.optional
             raise self.refusal(self.expected + may_be, value)
         return number
 
@@ -151,7 +154,8 @@ class HasHyperparameters:
         found: dict[str, Hyperparameter] = {}
         for base in reversed(cls.__mro__):
             for name, value in list(vars(base).items()):
-                if name in found and not isinstance(value, Hyperparameter) and not hasattr(value, "__get__"):
+                plain = not hasattr(value, "__get__") or isinstance(value, FunctionType)
+                if name in found and not isinstance(value, Hyperparameter) and plain:
                     value = found[name].with_default(value)  # `lr = 0.1` in a subclass
                     setattr(base, name, value)
                 if isinstance(value, Hyperparameter):

@@ -29,7 +29,8 @@ class Optimizer(Steps):
 
     With `capturable=True`, for arrays on a GPU, the step count and the step's numbers live in the GPU's memory, so that
     an update can be captured in a CUDA graph and replayed, after one that was not captured. What is assigned to a
-    hyperparameter holds from the next call, not in replays.
+    hyperparameter holds from the next call, which is to be captured anew: graphs from before must not be replayed. From
+    some step on, 1024 at the latest where they look constant, a rule's numbers have to stay the same.
 
     Attributes:
         rule: a function declared with `fastoptim.rule`.
@@ -119,7 +120,7 @@ class Optimizer(Steps):
             KeyError: a parameter has no average yet.
             TypeError, ValueError: an array is not what it was when it was updated. Nothing has changed then.
         """
-        from fastoptim.passes import copy_into  # by an optimizer
+        from fastoptim.passes import check_like, copy_into  # by an optimizer
 
         averages = self._averages()
         if averages is None:
@@ -127,18 +128,21 @@ class Optimizer(Steps):
         if self._is_averaged:
             raise RuntimeError("averaged: the parameters are the averages already")
         arrays = dict(params)
-        for name in arrays:
+        for name, array in arrays.items():
             if name not in averages:
                 raise KeyError(f"params[{name!r}]: expected a parameter that was updated, it has no average")
+            check_like(array, f"params[{name!r}]", averages.layout.places[name])
         saved = averages.only(arrays)
         copy_into(saved, arrays)
-        copy_into(arrays, {name: averages[name] for name in arrays})
         self._is_averaged, self._binding = True, None
         try:
+            copy_into(arrays, {name: averages[name] for name in arrays})
             yield
         finally:
-            self._is_averaged = False
-            copy_into(arrays, saved)
+            try:
+                copy_into(arrays, saved)
+            finally:
+                self._is_averaged = False
 
     def to(self, device: str) -> Self:
         """Move the state to "cuda", the current GPU, or "cpu", to go on there with arrays that are there.

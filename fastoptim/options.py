@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from math import inf
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from fastoptim.hyperparameters import Count, HasHyperparameters, Hyperparameter, Number, Switch, nonnegative, option
@@ -13,19 +14,19 @@ from fastoptim.kernels.extras import Extras
 OFF = {"weight_decay": 0.0, "decoupled": False, "clip_value": None, "maximize": False}
 
 
-def _positive(default: float) -> Number:
-    return Number(default, "a finite number > 0", open_below=True)
+def _scale(default: float) -> Number:
+    return Number(default, "a number in [1e-30, 1e30)", low=1e-30, high=1e30)  # neither it nor its inverse overflows
 
 
 def _limit(default: None) -> Number:
-    return Number(default, "a finite number > 0", open_below=True)
+    return Number(default, "a finite number > 0", open_below=True, optional=True)
 
 
 class _Average(Number):
     """Assigned a number, read as the averaged parameters."""
 
     def __init__(self, default: None) -> None:
-        super().__init__(default, "a number in [0, 1)", high=1.0)
+        super().__init__(default, "a number in [0, 1)", high=1.0, optional=True)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else instance._averages()
@@ -34,13 +35,24 @@ class _Average(Number):
 class _Groups(Hyperparameter):
     """Other hyperparameters for some of the names."""
 
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        groups = None if instance is None else instance.__dict__[self.name]
+        if groups is None:  # the class's own, or none
+            return self if instance is None else None
+        # what was written into them would go unnoticed
+        return MappingProxyType({pattern: MappingProxyType(values) for pattern, values in groups.items()})
+
     def __set__(self, instance: Any, value: Any) -> None:
-        instance.__dict__[self.name] = None if value is None else self._checked(value, type(instance)._hyperparameters)
+        groups = self.check(value)
+        instance.__dict__[self.name] = groups and self._checked(groups, type(instance)._hyperparameters)
         instance._reconsider()
 
-    def _checked(self, groups: Any, known: dict[str, Hyperparameter]) -> dict[str, dict[str, Any]]:
-        if not isinstance(groups, Mapping):
-            raise self.refusal("a mapping from glob patterns to hyperparameters, or None", groups)
+    def check(self, value: Any) -> Any:
+        if value is not None and not isinstance(value, Mapping):
+            raise self.refusal("a mapping from glob patterns to hyperparameters, or None", value)
+        return value
+
+    def _checked(self, groups: Mapping[Any, Any], known: dict[str, Hyperparameter]) -> dict[str, dict[str, Any]]:
         may = [name for name, x in known.items() if not x.kw_only or name in OFF]
         checked: dict[str, dict[str, Any]] = {}
         for pattern, values in groups.items():
@@ -71,18 +83,19 @@ class Options(HasHyperparameters):
         decoupled: take `lr * weight_decay` of the parameter from it instead, as in AdamW (Loshchilov & Hutter 2019,
             https://arxiv.org/abs/1711.05101).
         ema: the part of an average that stays from one step to the next, in [0, 1). It begins as the parameters
-            before the first step. Read, `opt.ema` is the `FlatDict` of averages, or None if there are none.
+            before the first step. Read, `opt.ema` is the `FlatDict` of averages, a new one when parameters are new; or
+            None.
         zero_grads: set the gradients to zero afterwards, for those who add to them.
         skip_nonfinite: if an element of the gradients is infinite or nan, make no step, and count it in `opt.skipped`.
         groups: other values for some names: from a glob pattern to hyperparameters by name. The first pattern that
             matches a name holds for it.
         capturable: keep the step count in a GPU's memory, see `Optimizer`.
 
-    A float or a schedule, a callable of the step from 0 on that returns one, are alike to all hyperparameters in an
-    interval that begins with 0, `weight_decay` among them.
+    An optimizer's own numbers and `weight_decay` may be schedules: callables of the step, 0 at the first, that return a
+    float.
     """
 
-    grad_scale: float = option(_positive, default=1.0, kw_only=True)
+    grad_scale: float = option(_scale, default=1.0, kw_only=True)
     accumulate: int = option(Count, default=1, kw_only=True)
     clip_norm: float | None = option(_limit, default=None, kw_only=True)
     clip_value: float | None = option(_limit, default=None, kw_only=True)
@@ -98,6 +111,9 @@ class Options(HasHyperparameters):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        for name, value in Options._hyperparameters.items():
+            if name not in OFF and not cls._hyperparameters.get(name, value).kw_only:
+                raise TypeError(f"{cls.__name__}: {name} is an option of every optimizer, expected another name")
         cls._off = {name: value for name, value in OFF.items() if not cls._hyperparameters[name].kw_only}
 
     @property
@@ -117,7 +133,7 @@ class Options(HasHyperparameters):
     def _extras(self) -> Extras:
         """What the pass has to do for at least one name of a parameter."""
         own = self.hyperparameters()
-        members = [own | dict(group) | self._off for group in ({}, *(self.groups or {}).values())]
+        members = [own | dict(group) | self._off for group in ({}, *(self.__dict__["groups"] or {}).values())]
         decays = [bool(each["decoupled"]) for each in members if callable(x := each["weight_decay"]) or x > 0]
         if True in decays and "lr" not in own:
             raise ValueError(f"decoupled: expected an optimizer that has an lr, {type(self).__name__} has none")
@@ -149,12 +165,12 @@ class Options(HasHyperparameters):
 
     def _group(self, name: Any) -> int | None:
         """The number of the first group that a name is in."""
-        groups = enumerate(self.groups or ())
+        groups = enumerate(self.__dict__["groups"] or ())
         return next((i for i, pattern in groups if fnmatchcase(str(name), pattern)), None)
 
     def _as_in(self, group: int | None, step: int) -> Any:
         """A copy for looking at numbers: with those of a group, and of a step where there are schedules."""
-        values = list((self.groups or {}).values())[group] if group is not None else {}
+        values = list((self.__dict__["groups"] or {}).values())[group] if group is not None else {}
         view = object.__new__(type(self))
         view.__dict__ = {**self.__dict__, **values}
         for name, value in view.hyperparameters().items():

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fastoptim.buffers import Described, FlatDict, Layout, Memory
+from fastoptim.buffers import Described, FlatDict, Layout, Memory, Run, check_array
+from fastoptim.checks import on_device
 from fastoptim.kernels.rule import rule
 from fastoptim.optimizer import Optimizer
 
@@ -51,12 +52,42 @@ class Add(Optimizer):
 
 
 def copy_into(arrays: Mapping[Any, Any], others: Mapping[Any, Any]) -> None:
-    """Copy those of the second mapping into arrays of the first, bit for bit.
+    """Copy those of the second mapping into arrays of the first, bit for bit. On a GPU this waits for all streams.
 
     Raises:
         KeyError, TypeError, ValueError: as `Optimizer.update` does.
     """
+    there = any(map(on_device, others.values()))
+    if there:
+        wait()
     Copy().update({name: arrays[name] for name in others}, others)
+    if there:
+        wait()
+
+
+def wait() -> None:
+    """Wait for all that the current GPU was asked to do, on whatever stream."""
+    from fastoptim.kernels.cuda_memory import cuda  # imported when it is asked for, as it takes a second
+
+    cuda.synchronize()
+
+
+def check_like(array: Any, what: str, run: Run) -> None:
+    """Refuse an array that is not of the dtype and shape that it had.
+
+    Raises:
+        TypeError, ValueError
+    """
+    if on_device(array):
+        from fastoptim.kernels.cuda_launch import described  # imported when it is asked for, as it takes a second
+
+        array = described(array, what)
+    else:
+        check_array(array, what)
+    if array.dtype != run.dtype:
+        raise TypeError(f"{what}: expected dtype {run.dtype}, as it had, got {array.dtype}")
+    if array.shape != run.shape:
+        raise ValueError(f"{what}: expected shape {run.shape}, as it had, got {array.shape}")
 
 
 def following(
@@ -73,6 +104,11 @@ def following(
         arrays: dtype, shape and order of axes by name.
         memory: where they are.
     """
+    if flat is not None and flat.memory is not memory:
+        raise ValueError(
+            f"the arrays are on {memory.name!r}, but the optimizer's averages or sums are on {flat.memory.name!r}: "
+            f"opt.to({memory.name!r})"
+        )
     known = {} if flat is None else {name: run[:3] for name, run in flat.layout.places.items()}
     wanted = known | dict(arrays)
     theirs = params.layout if type(params) is FlatDict else None

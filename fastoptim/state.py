@@ -1,7 +1,7 @@
 """An optimizer's state: flat, its own, made when a parameter is first seen."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -39,8 +39,9 @@ class State:
         places: Mapping[Any, Place] | None = None,
         blocks: Sequence[Any] = (),
         memory: Memory = HOST,
+        unplaced: Collection[Any] = (),
     ) -> None:
-        self.slots, self.memory = slots, memory
+        self.slots, self.memory, self._unplaced = slots, memory, frozenset(unplaced)
         self.places = dict(places or {})
         self._blocks = list(blocks)
         self._views: dict[str, dict[Any, Array]] = {slot: {} for slot in slots}
@@ -75,19 +76,33 @@ class State:
         without gaps in a buffer, and that their state has to, too.
         """
         alignment = 1 if flat else self.memory.alignment
+        turned = [
+            name
+            for name, param in zip(names, params, strict=True)
+            if name in self._unplaced and memory_order(param) != self.places[name].axes
+        ]
         places: dict[Any, Place] = {}
         sizes: dict[np.dtype[Any], int] = {}
         for name, param in zip(names, params, strict=True):
-            if name not in self.places:
+            if name not in self.places or name in turned:
                 offset = sizes.setdefault(param.dtype, 0)
                 offset += -offset % max(1, alignment // param.dtype.itemsize)
                 block = len(self._blocks) + list(sizes).index(param.dtype)
                 place = Place(param.dtype, tuple(param.shape), memory_order(param), block, offset)
                 places[name], sizes[param.dtype] = place, offset + place.size
-        if not places:
+        if not places and not self._unplaced:
             return self
         new = [self.memory.zeros((len(self.slots), size + -size % LINE), dtype) for dtype, size in sizes.items()]
-        return State(self.slots, {**self.places, **places}, [*self._blocks, *new], self.memory)
+        unplaced = self._unplaced.difference(names)
+        larger = State(self.slots, {**self.places, **places}, [*self._blocks, *new], self.memory, unplaced)
+        for slot, views in self._views.items():
+            for name in turned:
+                larger._views[slot][name][...] = views[name]
+        return larger
+
+    def loose(self) -> "State":
+        """The same, whose numbers may be put into another order when the parameters' own is known."""
+        return State(self.slots, self.places, self._blocks, self.memory, self.places)
 
     def moved(self, memory: Memory, flat: bool = False) -> "State":
         """A copy in another memory, `flat` as in `including`."""

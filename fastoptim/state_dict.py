@@ -32,7 +32,9 @@ def of(opt: "Optimizer") -> dict[str, Any]:
         "steps": opt._own_counts(),
         "slots": {slot: host(views, state.memory) for slot, views in state.views.items()},
         "ema": {} if average is None or opt.ema is None else host(average, average.memory),
-        "gradients": {} if accumulation is None or sums is None else host(accumulation.gradients(), sums.memory),
+        "gradients": {}
+        if accumulation is None or sums is None or not opt._calls
+        else host(accumulation.gradients(), sums.memory),
     }
 
 
@@ -51,14 +53,24 @@ def _from_data(data: Any, present: Any, what: str) -> Any:
     """The value, where `present` is the optimizer's now."""
     if not isinstance(data, Mapping):
         return data
-    if "schedule" in data:
-        return schedules.from_data(data)
     if data.keys() == {"callable"}:
         if not callable(present):
             raise ValueError(f"{what}: it was {data['callable']!r}, which is no data: assign a callable before loading")
         return present
-    inside = present if isinstance(present, Mapping) else {}
-    return {name: _from_data(each, inside.get(name), f"{what}[{name!r}]") for name, each in data.items()}
+    return schedules.from_data(data)
+
+
+def _groups_from_data(data: Any, present: Any) -> Any:
+    if not isinstance(data, Mapping):
+        return data
+    now = present or {}
+    return {
+        pattern: {
+            name: _from_data(value, now.get(pattern, {}).get(name), f"groups[{pattern!r}]: {name}")
+            for name, value in _mapping(values, f"groups[{pattern!r}]").items()
+        }
+        for pattern, values in data.items()
+    }
 
 
 def load(opt: "Optimizer", saved: Any) -> None:
@@ -92,7 +104,7 @@ def load(opt: "Optimizer", saved: Any) -> None:
 
     memory = opt._state.memory
     first = next(iter(arrays.values()), {})
-    state = State(opt.slots).including(list(first), list(first.values()))
+    state = State(opt.slots).including(list(first), list(first.values())).loose()
     for slot, views in arrays.items():
         for name, array in views.items():
             state.views[slot][name][...] = array
@@ -119,7 +131,9 @@ def _hyperparameters(opt: "Optimizer", saved: Any) -> dict[str, Any]:
     scratch = object.__new__(type(opt))
     for name, value in given.items():
         try:
-            setattr(scratch, name, _from_data(value, present[name], name))
+            groups = name == "groups"
+            made = _groups_from_data(value, present[name]) if groups else _from_data(value, present[name], name)
+            setattr(scratch, name, made)
         except ValueError as error:
             raise ValueError(f"state dict: hyperparameters: {error}") from None
     return {name: scratch.__dict__[name] for name in present}

@@ -92,7 +92,7 @@ class Steps(Options):
 
     @property
     def _calls(self) -> int:
-        return 0 if self._accumulation is None else self._accumulation.calls
+        return 0 if self._accumulation is None or self.accumulate == 1 else self._accumulation.calls
 
     def _prepare(self, params: Any, grads: Any) -> None:
         """Find whatever `_step` would refuse, before anything is done that could not be undone."""
@@ -193,7 +193,7 @@ class Steps(Options):
         names = tuple(name for name, grad in found.items() if grad is not None)
         own, given = tuple(params[name] for name in names), tuple(found[name] for name in names)
         flat = type(params) is FlatDict and type(grads) is FlatDict and params.layout is grads.layout
-        there = any(map(on_device, own + given))
+        there = any(map(on_device, (*params.values(), *given)))
         if not there:
             given = tuple(map(as_gradient, given, names))
         if self._binding is not None and self._binding.accepts(names, own, given):
@@ -208,6 +208,7 @@ class Steps(Options):
             from fastoptim.passes import copy_into  # by an optimizer
 
             copy_into(binding.arranged.average or {}, binding.arranged.fresh)
+            binding.arranged = binding.arranged._replace(fresh={})
         if binding.clock is None:
             self._counts, self._since = self._own_counts(), self._iter
         arranged = binding.arranged
@@ -273,7 +274,8 @@ class Steps(Options):
             fresh = {name: array for name, array in zip(names, own, strict=True) if name not in (self._average or ())}
         kinds, sets = self._kinds(names)
         # the norm adds in the order in which the names made their first steps, whatever order they come in now
-        order = {name: i for i, name in enumerate(self._counts)}
+        known: Mapping[Any, Any] = self._own_counts() if self._clock is None else self._state.places
+        order = {name: i for i, name in enumerate(known)}
         seen = sorted(names, key=lambda name: order.get(name, len(order)))
         key: Any = names
         places = [state.places[name] for name in names]
@@ -316,7 +318,7 @@ class Steps(Options):
         """Refuse a pattern that matches nothing, at the first update that has it."""
         if self._unmatched:
             for pattern in self.groups or ():
-                if not any(fnmatchcase(str(name), pattern) for name in (*params, *self._counts)):
+                if not any(fnmatchcase(str(name), pattern) for name in (*params, *self._state.places, *self._counts)):
                     raise ValueError(
                         f"groups[{pattern!r}]: expected a pattern that matches a name of params, which are "
                         f"{', '.join(map(repr, params)) or 'none'}"
@@ -348,11 +350,14 @@ class Steps(Options):
         )
         if plan.capturable:
             self._check_capturable()
+        elif self._clock is not None:  # the host counts again
+            self._counts, self._iter, self._clock = self._own_counts(), self._clock.read(), None
+            self._since, self._binding = self._iter, None
         if plan != self._last_plan:
-            self._unmatched = self._last_plan is None or plan.groups != self._last_plan.groups
+            self._unmatched |= self._last_plan is None or plan.groups != self._last_plan.groups
             self._binding, self._last_plan = None, plan
         if self.accumulate == 1:
-            self._accumulation = None
+            self._accumulation = None  # with the sums that no step will be made on
         self._plan = plan
         return plan
 

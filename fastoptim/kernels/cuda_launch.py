@@ -14,7 +14,7 @@ from fastoptim.kernels.cuda_memory import INT64, SIMULATED, VECTOR, cuda, elemen
 
 FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 VECTORS = 4  # of each array, that a thread has in one tile
-THREADS = 256  # in a block
+THREADS = 8 if SIMULATED else 256  # in a block: the simulator has to make each of them
 BLOCKS = 8  # of that size: what a multiprocessor holds at once
 
 
