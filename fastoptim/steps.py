@@ -19,7 +19,6 @@ from fastoptim.checks import (
     on_device,
 )
 from fastoptim.kernels import Kernels
-from fastoptim.kernels.extras import NOTHING
 from fastoptim.kernels.norm import clipping
 from fastoptim.options import Options
 from fastoptim.state import State
@@ -37,6 +36,7 @@ class Plan(NamedTuple):
     Attributes:
         kernels: the rule's, with what the pass has to do beside it.
         groups: the patterns.
+        is_plain: whether the numbers of a step are those of `scalars` alone.
         is_varied: whether the numbers of a step are those of a group or a schedule.
         is_measured: whether the norm of the gradients has to be known.
         capturable: the option.
@@ -44,6 +44,7 @@ class Plan(NamedTuple):
 
     kernels: Kernels
     groups: tuple[str, ...]
+    is_plain: bool
     is_varied: bool
     is_measured: bool
     capturable: bool
@@ -106,7 +107,7 @@ class Steps(Options):
         binding, given = self._bound(params, grads)
         if stream is not None:
             binding.check_stream(stream)
-        norm, coefficient = self._norm, 1.0
+        coefficient = 1.0
         if plan.is_measured:
             norm = binding.measure(given, self.clip_norm, self._divisor, stream)
             if self.skip_nonfinite and not math.isfinite(norm):
@@ -118,7 +119,8 @@ class Steps(Options):
             self._set_scalars(binding, plan, coefficient)
         if binding is not self._binding:  # nothing can be refused any more
             self._keep(binding)
-        self._norm = norm
+        if plan.is_measured:
+            self._norm = norm
         binding.run(stream)
         self._iter += 1
 
@@ -141,15 +143,17 @@ class Steps(Options):
         self.skipped += 1
 
     def _set_scalars(self, binding: "Binding | DeviceBinding", plan: Plan, coefficient: float) -> None:
-        step, extras = self._iter + 1, plan.kernels.extras
-        last = (coefficient,) if extras.norm and binding.on_host else ()
+        step = self._iter + 1
         numbers: Any
-        if binding.kinds is not ORDINARY or plan.is_varied:
-            numbers = [x for kind in binding.kinds for x in (*self._row(plan, kind, step), *last)]
-        elif extras is NOTHING:
+        if plan.is_plain and binding.kinds is ORDINARY:
             numbers = self.scalars(step)
         else:
-            numbers = (*self.scalars(step), *self._extra_scalars(extras), *last)
+            extras = plan.kernels.extras
+            last = (coefficient,) if extras.norm and binding.on_host else ()
+            if binding.kinds is ORDINARY and not plan.is_varied:
+                numbers = (*self.scalars(step), *self._extra_scalars(extras), *last)
+            else:
+                numbers = [x for kind in binding.kinds for x in (*self._row(plan, kind, step), *last)]
         try:
             binding.set_scalars(numbers)
         except struct.error as error:
@@ -337,14 +341,18 @@ class Steps(Options):
 
     def _reconsider(self) -> None:
         self._plan: Plan | None = None
+        if self.__dict__.get("ema") is None and self.__dict__.get("_average") is not None:
+            self._average = self._binding = None
 
     def _replan(self) -> Plan:
         extras = self._extras()
         groups = tuple(self.groups or ())
+        is_varied = bool(groups or self._schedules())
         plan = Plan(
             self.kernels.including(extras),
             groups,
-            is_varied=bool(groups or self._schedules()),
+            is_plain=not is_varied and not extras.scalars,
+            is_varied=is_varied,
             is_measured=extras.norm or self.skip_nonfinite,
             capturable=self.capturable,
         )

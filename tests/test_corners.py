@@ -201,3 +201,13 @@ def test_from_a_file_with_the_same_bits(cls, tmp_path):
     for name, p in params.items():
         assert_same_bits(theirs[name], p)
         assert_same_bits(twin.ema[name], opt.ema[name])
+
+
+def test_averages_that_were_switched_off_are_gone():
+    params, opt = {"p": one(0)}, SGD(lr=0, ema=0.5)
+    opt.update(params, {"p": one()})
+    params["p"][...] = 8
+    opt.ema = None
+    opt.ema = 0.5
+    opt.update(params, {"p": one()})
+    assert opt.ema["p"] == 8

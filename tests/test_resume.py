@@ -250,7 +250,7 @@ def test_arrays_of_any_order_and_read_only_ones_are_taken():
 
 def test_names_of_any_kind():
     params = {name: np.ones(3, F4) for name in (3, ("a", 1), "x", None)}
-    opt = Adam(ema=0.5, accumulate=2)
+    opt = Adam(**{**EVERYTHING, "accumulate": 2, "groups": None})
     for _ in range(3):
         opt.update(params, copy.deepcopy(params))
     twin, theirs = by_state_dict(opt), copy.deepcopy(params)

@@ -113,7 +113,10 @@ class CpuKernels:
 
         `scalars` has the elements' dtype and a row for each set of them that a span may name.
         """
-        threads.run(self._spans_serial, self._spans_parallel, size, SERIAL_LIMIT, spans, scalars)
+        if size <= SERIAL_LIMIT:  # then every microsecond counts
+            self._spans_serial(spans, scalars)
+        else:
+            threads.run(self._spans_serial, self._spans_parallel, size, SERIAL_LIMIT, spans, scalars)
 
 
 def _build(rule: Rule, slots: int, extras: Extras) -> tuple[Any, Any, Any, Any]:
