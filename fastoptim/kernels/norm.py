@@ -22,7 +22,7 @@ from fastoptim.kernels.jit import compiled, jitable, name_apart
 from fastoptim.kernels.memory import array_at
 from fastoptim.kernels.rule import fingerprint
 
-LANES, ROWS = 256, 16  # sums of a block, and elements in each
+LANES, ROWS = 128, 32  # sums of a block, and elements in each
 BLOCK = LANES * ROWS
 SERIAL_LIMIT = 65_536  # elements that one thread reads before two have begun to
 
@@ -50,23 +50,17 @@ def _added_pairwise(lanes: Any) -> Any:
 def _sum_of_squares(address: Any, like: Any, size: Any, scale: Any, lanes: Any) -> Any:
     """The sum of the squares of a block's elements, each multiplied by `scale`."""
     lanes[:] = 0.0
-    rows = size // LANES
-    row, step = 0, LANES * like.itemsize
-    while row + 4 <= rows:  # several rows at a time, so that the sums stay in registers for as long
-        one = array_at(address + row * step, like, LANES)
-        two = array_at(address + (row + 1) * step, like, LANES)
-        three = array_at(address + (row + 2) * step, like, LANES)
-        four = array_at(address + (row + 3) * step, like, LANES)
+    row = LANES * like.itemsize
+    for _ in range(size // LANES):  # one after another: to go on in several places at once confuses the prefetcher
+        x = array_at(address, like, LANES)
         for lane in range(LANES):
-            a, b, c, d = one[lane] * scale, two[lane] * scale, three[lane] * scale, four[lane] * scale
-            lanes[lane] = lanes[lane] + a * a + b * b + c * c + d * d
-        row += 4
-    while row * LANES < size:
-        rest = array_at(address + row * step, like, min(LANES, size - row * LANES))
-        for lane in range(rest.size):
-            a = rest[lane] * scale
-            lanes[lane] += a * a
-        row += 1
+            value = x[lane] * scale
+            lanes[lane] += value * value
+        address += row
+    rest = array_at(address, like, size % LANES)
+    for lane in range(rest.size):
+        value = rest[lane] * scale
+        lanes[lane] += value * value
     return _added_pairwise(lanes)
 
 
