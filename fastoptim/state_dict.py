@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastoptim import schedules
 from fastoptim.buffers import HOST, Array, FlatDict, Layout, check_array, memory_order
 from fastoptim.state import State
 
@@ -42,6 +41,8 @@ def _as_data(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _as_data(each) for name, each in value.items()}
     if callable(value):
+        from fastoptim import schedules  # imported when there is one
+
         try:
             return schedules.as_data(value)
         except TypeError:  # anybody's function
@@ -57,6 +58,8 @@ def _from_data(data: Any, present: Any, what: str) -> Any:
         if not callable(present):
             raise ValueError(f"{what}: it was {data['callable']!r}, which is no data: assign a callable before loading")
         return present
+    from fastoptim import schedules
+
     return schedules.from_data(data)
 
 

@@ -5,12 +5,10 @@ multiply-add can be forbidden: `numba.cuda.jit` has no such option, and contract
 """
 
 import re
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from importlib import import_module, metadata
+from importlib import import_module
 from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -63,6 +61,8 @@ def checked(result: tuple[Any, ...]) -> Any:
 
 def cuda_info() -> dict[str, Any]:
     """Which driver, GPUs and packages there are. Never raises: `problem` says why no GPU can be used, or is None."""
+    from importlib import metadata  # takes longer to import than all else here
+
     versions: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
@@ -216,6 +216,9 @@ def report(code: Code, element: str, accesses: tuple[int, int]) -> Report:
 
 
 def _disassemble(cubin: bytes) -> str | None:
+    import subprocess
+    import tempfile
+
     path = import_module("cuda.pathfinder").find_nvidia_binary_utility("nvdisasm")
     if path is None:
         return None
