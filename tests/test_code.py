@@ -31,7 +31,7 @@ def test_a_rule_keeps_its_type(cls, dtype):
 
 
 CASES = [(cls, dtype, NOTHING) for cls in OPTIMIZERS for dtype in DTYPES]
-CASES += [(cls, np.float32, ALL) for cls in OPTIMIZERS] + [(OPTIMIZERS[0], np.float64, ALL)]
+CASES += [(fastoptim.SGD, np.float64, ALL), (fastoptim.Adam, np.float32, ALL)]  # the same around every rule
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0].__name__}-{case[1].__name__}-{any(case[2])}")
