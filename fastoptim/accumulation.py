@@ -109,9 +109,8 @@ class Accumulation:
         other.calls, other._had = self.calls, set(self._had)
         return other
 
-    def __getstate__(
-        self,
-    ) -> dict[str, Any]:  # for pickle and copy.deepcopy: other people's arrays are not ours to copy
+    def __getstate__(self) -> dict[str, Any]:
+        # for pickle and copy.deepcopy: other people's arrays are not ours to copy
         return {**self.__dict__, "_apart": []}
 
     def gradients(self) -> dict[Any, Any]:

@@ -6,7 +6,7 @@ from fastoptim.kernels.rule import Rule, arguments
 
 
 class Extras(NamedTuple):
-    """Which of them there are. Known when kernels are compiled, so that what is off costs nothing.
+    """Which of them there are. Known when kernels are compiled, so that what is off is not in them.
 
     Attributes:
         factor: the gradient is multiplied by a number, such as one over the loss scale.
