@@ -4,6 +4,7 @@
     python -m pytest bench --quick --benchmark-json run.json     # one short round of each: does everything run?
     python -m bench.report run.json --output chart.png
     python -m bench.report new.json --against old.json
+    python -m bench.ways --against ../another-checkout           # every way of calling, in turn with another version
 
 Seconds belong to one machine at one moment. What can be compared between runs is the **ratio to the ceiling**: a loop
 that reads and writes the same number of arrays and computes next to nothing, measured in turn with every contender.

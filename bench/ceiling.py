@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit, prange
 from numba.extending import register_jitable
 
-from fastoptim.buffers import HOST
+from fastoptim.arrays.memory import HOST
 
 Step = Callable[[], object]
 

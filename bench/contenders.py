@@ -11,8 +11,7 @@ from typing import NamedTuple
 import fastoptim
 from bench import libraries
 from bench.ceiling import Step
-from bench.formulas import FORMULAS
-from bench.recipes import options
+from bench.plain import PlainStep
 from bench.workloads import Data
 from fastoptim import Optimizer
 
@@ -34,11 +33,10 @@ def ours_flat(data: Data, optimizer: Optimizer) -> Step:
     return partial(optimizer.update, params, grads)
 
 
-def formulas(data: Data, optimizer: Optimizer) -> Step:
+def plain(data: Data, optimizer: Optimizer) -> Step:
     """NumPy's own arithmetic, array by array."""
-    update = FORMULAS[type(optimizer).__name__](data.params, options(optimizer)).update
-    params, grads = data.params, cycle(data.grads)
-    return lambda: update(params, next(grads))
+    update, grads = PlainStep(optimizer, data.params).update, cycle(data.grads)
+    return lambda: update(next(grads))
 
 
 class Contender(NamedTuple):
@@ -64,7 +62,7 @@ class Contender(NamedTuple):
 TABLE = {
     "fastoptim": Contender("fastoptim", ("fastoptim",), ours),
     "fastoptim-flat": Contender("fastoptim flat", ("fastoptim",), ours_flat),
-    "numpy": Contender("NumPy", ("numpy",), formulas, FORMULAS),
+    "numpy": Contender("NumPy", ("numpy",), plain),
     "torch-fused": Contender("torch fused", ("torch",), libraries.torch("fused"), libraries.TORCH_FUSED),
     "torch-foreach": Contender("torch foreach", ("torch",), libraries.torch("foreach"), libraries.TORCH),
     "optax": Contender("Optax", ("optax", "jax"), libraries.OptaxStep, libraries.OPTAX),

@@ -79,8 +79,8 @@ def process(command: list[str], seconds: float) -> dict[str, Any]:
 
 def launches(shapes: Sequence[Shape] = tuple(WORKLOADS["resnet50"].shapes)) -> dict[str, Any]:
     """How many kernels an update of ResNet-50's 161 arrays launches, once nothing is new to it."""
-    from fastoptim.kernels.cuda_launch import Loaded
-    from fastoptim.kernels.cuda_memory import cuda
+    from fastoptim.kernels.cuda.launch import Loaded
+    from fastoptim.kernels.cuda.memory import cuda
 
     counted = 0
     original = Loaded.launch
@@ -129,7 +129,7 @@ def profiled(step: Any) -> dict[str, float] | str:
 
 def bits(size: int = LARGE) -> dict[str, Any]:
     """Whether Adam gives the CPU's bits, in both dtypes, for a dict and for flat buffers."""
-    from fastoptim.kernels.cuda_memory import cuda
+    from fastoptim.kernels.cuda.memory import cuda
 
     found = {}
     for dtype in np.float32, np.float64:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastoptim.kernels.cuda_code import checked, driver
+from fastoptim.kernels.cuda.driver import checked, driver
 
 Step = Callable[[], object]
 
@@ -59,8 +59,8 @@ class Device:
     """The current GPU: memory, events on the default stream."""
 
     def __init__(self) -> None:
-        from fastoptim.kernels.cuda_launch import pointer
-        from fastoptim.kernels.cuda_memory import cuda
+        from fastoptim.kernels.cuda.arrays import pointer
+        from fastoptim.kernels.cuda.memory import cuda
 
         self._cuda, self.api, self.address = cuda, driver(), pointer
         cuda.current_context()  # makes it this thread's

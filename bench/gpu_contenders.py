@@ -67,7 +67,7 @@ def _converter(library: str) -> Callable[[Any], Any]:
     if library == "cupy":
         convert: Callable[[Any], Any] = import_module("cupy").asarray
         return convert
-    from fastoptim.kernels.cuda_memory import cuda
+    from fastoptim.kernels.cuda.memory import cuda
 
     to_device: Callable[[Any], Any] = cuda.to_device
     return to_device

@@ -11,7 +11,7 @@ from typing import Any
 import numba
 
 from bench.ceiling import Step
-from bench.recipes import options
+from bench.options import options
 from bench.workloads import Data
 from fastoptim import Optimizer
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from functools import partial
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import fastoptim
 from bench.ceiling import Traffic
+from bench.options import options
 from fastoptim import Optimizer
 
 
@@ -27,11 +27,6 @@ class Recipe(NamedTuple):
         optimizer = self.make()
         h = options(optimizer)
         return Traffic(updates=1 + len(optimizer.slots) + (h.ema is not None), reads=1 + (h.clip_norm is not None))
-
-
-def options(optimizer: Optimizer) -> SimpleNamespace:
-    """An optimizer's hyperparameters and options as plain values: its attribute `ema` is the average itself."""
-    return SimpleNamespace(**optimizer.hyperparameters())
 
 
 _PUBLIC = (getattr(fastoptim, name) for name in fastoptim.__all__)

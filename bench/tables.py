@@ -33,6 +33,20 @@ OTHERS: dict[str, tuple[str, dict[str, Callable[[Case], str]]]] = {
             "Extra memory": lambda case: "" if case.memory is None else f"{case.memory:.1%}",
         },
     ),
+    "numpy": (
+        "Way of calling",
+        {
+            "Time": lambda case: seconds(case.seconds),
+            "Of NumPy's speed": lambda case: f"{case.ratio:.2f} x{_mark(case)}",
+        },
+    ),
+    "contiguous": (
+        "Staged copies",
+        {
+            "Time": lambda case: seconds(case.seconds),
+            "Of the contiguous speed": lambda case: f"{case.ratio:.1%}{_mark(case)}",
+        },
+    ),
     "undisturbed": (
         "After a matrix product",
         {

@@ -1,39 +1,23 @@
-"""A step after a matrix product, as in every network: threads of BLAS spin on behind it, where ours would begin."""
+"""A step after a matrix product, as in every network: threads of BLAS spin on behind it, where ours would begin.
 
-from time import perf_counter
+And larger ones than those that wait for nobody, after a product and beside another process, in turn with NumPy there.
+"""
+
 from typing import Any
 
 import numpy as np
 import pytest
 
+from bench.calls import CLOCK, beside_numpy, measure_way
 from bench.contenders import CONTENDERS
+from bench.large_calls import LARGE
 from bench.recipes import RECIPES
-from bench.turns import Effort, Step, measure_in_turn
+from bench.turns import Effort, measure_in_turn
 from bench.workloads import WORKLOADS
 
 WORK, RECIPE = "mnist_mlp", "adam"
 BATCH, INPUTS, OUTPUTS = 128, 784, 50  # the first layer's gradient is the last product before the update
 NUMPYS = "fastoptim", "fastoptim-flat", "numpy"  # whose networks have NumPy's products
-
-
-class Clock:
-    """A clock that runs during some calls only."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def now(self) -> float:
-        """Its time."""
-        return self.seconds
-
-    def run(self, step: Step) -> None:
-        """Make a call that counts."""
-        start = perf_counter()
-        step()
-        self.seconds += perf_counter() - start
-
-
-CLOCK = Clock()
 
 
 @pytest.mark.benchmark(timer=CLOCK.now)
@@ -57,3 +41,9 @@ def test_product(contender: str, benchmark: Any, effort: Effort, machine: dict[s
             neighbours=measured.neighbours,
             **machine,
         )
+
+
+@pytest.mark.benchmark(timer=CLOCK.now)
+@pytest.mark.parametrize(("name", "other"), beside_numpy(LARGE).items())
+def test_large(name: str, other: str, benchmark: Any, effort: Effort, machine: dict[str, Any]) -> None:
+    measure_way(benchmark, LARGE, name, other, effort, work="large", **machine)

@@ -1,6 +1,7 @@
 """What one waits for in a new process: importing, and the first update with kernels that were compiled before.
 
-In turn with `import numba`, which fastoptim cannot be faster than.
+And, where nothing was compiled before, the first and the second update. In turn with `import numba`, which fastoptim
+cannot be faster than.
 """
 
 from dataclasses import replace
@@ -9,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from bench.processes import run
-from bench.turns import Effort, measure_in_turn
+from bench.first_updates import first_updates
+from bench.processes import ROOT, run
+from bench.turns import Effort, Stopwatch, measure_in_turn
 from bench.workloads import WORKLOADS
 
 FIRST_UPDATE = """
@@ -23,6 +25,7 @@ PROGRAMS = {
     "first-update-one-thread": FIRST_UPDATE.format(shapes=WORKLOADS["rl_mlp"].shapes),
     "first-update-all-threads": FIRST_UPDATE.format(shapes=WORKLOADS["mnist_mlp"].shapes),
 }
+CLOCK = Stopwatch()
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -35,6 +38,31 @@ def test_start(program: str, benchmark: Any, effort: Effort, machine: dict[str, 
             work="start",
             contender=program,
             ratio_to_import_numba=measured.ratio,
+            neighbours=measured.neighbours,
+            **machine,
+        )
+
+
+@pytest.mark.benchmark(timer=CLOCK.now)
+@pytest.mark.parametrize("which", ["first", "second"])
+def test_nothing_compiled(which: str, benchmark: Any, effort: Effort, machine: dict[str, Any]) -> None:
+    kernels = 0.0
+
+    def step() -> None:
+        nonlocal kernels
+        found = first_updates(ROOT)
+        CLOCK.seconds += found[f"{which} update, cold"][1]
+        kernels = found[f"kernels compiled for the {which}"][0]
+
+    effort = replace(effort, rounds=(1, 3), round_seconds=0.0, settle_seconds=0.0)
+    benchmark.group = "start"
+    measured = measure_in_turn(benchmark, step, partial(run, "import numba"), effort, CLOCK.now)
+    if measured:
+        benchmark.extra_info.update(
+            work="start",
+            contender=f"{which} update, nothing compiled",
+            ratio_to_import_numba=measured.ratio,
+            compiled=kernels,
             neighbours=measured.neighbours,
             **machine,
         )

@@ -13,6 +13,23 @@ Step = Callable[[], object]
 Clock = Callable[[], float]
 
 
+class Stopwatch:
+    """A clock that runs during some calls only."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> float:
+        """Its time."""
+        return self.seconds
+
+    def run(self, step: Step) -> None:
+        """Make a call that counts."""
+        start = perf_counter()
+        step()
+        self.seconds += perf_counter() - start
+
+
 @dataclass(frozen=True)
 class Effort:
     """How long to measure.
@@ -76,13 +93,19 @@ class Measured(NamedTuple):
 
 
 def measure_in_turn(
-    benchmark: Any, step: Step, baseline: Step, effort: Effort, clock: Clock = perf_counter
+    benchmark: Any,
+    step: Step,
+    baseline: Step,
+    effort: Effort,
+    clock: Clock = perf_counter,
+    baseline_clock: Clock = perf_counter,
 ) -> Measured | None:
     """Benchmark `step`; between its rounds, measure `baseline`. Returns None if benchmarks are disabled.
 
     `clock` is the benchmark's timer, where it has another one: for steps of which only a part counts.
+    `baseline_clock` is the same for `baseline`.
     """
-    mine, other = Turn(step, effort, clock), Turn(baseline, effort)
+    mine, other = Turn(step, effort, clock), Turn(baseline, effort, baseline_clock)
     baselines: list[float] = []
 
     def change_turn() -> None:

@@ -1,77 +1,73 @@
-"""The optimizer: `update(params, grads)`, steps, state. A subclass says its rule, its slots and its step's scalars."""
+"""The optimizer: `update(params, grads)`, state, averages, state dict. A subclass says its rule, slots and numbers."""
 
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from fastoptim import state_dict
-from fastoptim.buffers import Array, FlatDict, Layout, memory_of
-from fastoptim.kernels import Kernels
-from fastoptim.kernels.rule import Rule, arguments, is_rule
-from fastoptim.steps import Steps
+from fastoptim.arrays.flat import FlatDict
+from fastoptim.arrays.layout import Layout
+from fastoptim.arrays.memory import Array, memory_of
+from fastoptim.settings.algorithm import Algorithm
+from fastoptim.settings.fields import Field
+from fastoptim.settings.rows import WrongScalarsError
+from fastoptim.step.accumulate import Accumulator
+from fastoptim.step.averaged import holding_averages
+from fastoptim.step.micro_step import micro_step
+from fastoptim.step.saved import checked_values, loaded, saved_of
+from fastoptim.step.stepper import Stepper
 
 
-class Optimizer(Steps):
+class Optimizer(Algorithm):
     """Base of all optimizers, and of your own:
 
         class Lion(Optimizer):
             rule, slots = lion, ("m",)
-            lr: float = nonnegative(1e-4)
-            beta1: float = fraction(0.9)
+            lr: Number = nonnegative(1e-4)
+            beta1: Number = fraction(0.9)
 
             def scalars(self, t):
                 return self.lr, 1 - self.beta1
 
     The hyperparameters are the constructor's arguments, in this order, and attributes that hold from the next step.
-    Behind them come the `Options` that every optimizer takes, as keywords. What an optimizer updates belongs to the
-    thread that calls it; different optimizers may run in different threads.
+    Behind them come the `Options` that every optimizer takes, as keywords. Only one thread at a time may call an
+    optimizer, and meanwhile no other thread may use its arrays. Different optimizers may run in different threads.
 
     With `capturable=True`, for arrays on a GPU, the step count and the step's numbers live in the GPU's memory, so that
     an update can be captured in a CUDA graph and replayed, after one that was not captured. What is assigned to a
-    hyperparameter holds from the next call, which is to be captured anew: graphs from before must not be replayed. From
-    some step on, 1024 at the latest where they look constant, a rule's numbers have to stay the same.
-
-    Attributes:
-        rule: a function declared with `fastoptim.rule`.
-        slots: the names of the state, as the rule has them behind `p` and `g`.
-        kernels: the rule's kernels, to call them yourself.
-        skipped: how many calls made no step, as their gradients were not all finite (`skip_nonfinite`).
+    hyperparameter holds from the next call. Capture that call anew, and do not replay older graphs. Scalars must become
+    constant: rows are precomputed until they stop changing, at least 1,024.
     """
 
-    rule: ClassVar[Rule]
-    slots: ClassVar[tuple[str, ...]] = ()
-    kernels: ClassVar[Kernels]
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "rule" in vars(cls):
-            if not is_rule(cls.rule):
-                raise TypeError(f"{cls.__name__}: its rule {cls.rule!r} is not declared, put @fastoptim.rule before it")
-            names = arguments(cls.rule)[2:]
-            if names[: len(cls.slots)] != cls.slots:
-                raise TypeError(f"{cls.__name__}: its slots are {cls.slots}, but its rule has {names} behind p and g")
-            cls.kernels = Kernels(cls.rule, len(cls.slots))
-            cls.rule = staticmethod(cls.rule)  # an attribute of the class that is no method
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        if not hasattr(self, "kernels"):
+        if not hasattr(type(self), "kernels"):
             raise TypeError(f"{type(self).__name__} has no rule: expected a subclass that says `rule = ...`")
+        self._stepper = Stepper(self.slots, self.carry)
+        self._accumulator = Accumulator()
         super().__init__(*args, **kwargs)
-
-    def scalars(self, t: int) -> tuple[float, ...]:
-        """The numbers of step `t` (1 is the first) that the rule has behind its state, computed in float64."""
-        raise NotImplementedError(f"{type(self).__name__}.scalars(t): expected a tuple of the rule's last arguments")
 
     @property
     def iter(self) -> int:
-        """How many steps were made; with `capturable=True` this waits for the GPU."""
-        return self._iter if self._clock is None else self._clock.read()
+        """How many steps were made: the largest count of all names. With `capturable=True` this waits for the GPU."""
+        return self._stepper.counts.iter
+
+    @property
+    def skipped(self) -> int:
+        """How many calls made no step, as their gradients were not all finite (`skip_nonfinite`)."""
+        return self._stepper.counts.skipped
 
     @property
     def state(self) -> Mapping[str, Mapping[Any, Array]]:
         """The state by slot and name: `opt.state["m"]["W1"]` is a view of the parameter's shape and dtype."""
-        return self._state.views
+        return self._stepper.store.views
+
+    @property
+    def averages(self) -> FlatDict | None:
+        """The averages of `ema` by name, a new `FlatDict` when parameters are new; None where `ema` is None."""
+        if self.ema is None:
+            return None
+        averages = self._stepper.store.averages
+        return FlatDict(Layout({})) if averages is None else averages
 
     @property
     def grad_norm(self) -> float | None:
@@ -79,10 +75,14 @@ class Optimizer(Steps):
 
         None where nothing has asked for it yet: `clip_norm` does, and `skip_nonfinite`.
         """
-        return None if self._norm is None else float(self._norm)
+        norm = self._stepper.norm
+        return None if norm is None else float(norm)
 
     def update(self, params: Mapping[Any, Any], grads: Mapping[Any, Any], *, stream: Any = None) -> None:
         """Make one step: update the arrays in `params`, and the state, in place.
+
+        Each name counts its own steps. A schedule is asked for the largest count of the names that take part. So an
+        optimizer may be called with one layer after another, or with two networks in turn.
 
         Args:
             params: from name to float32 or float64 `numpy.ndarray`, of any shape and strides, or a `FlatDict`; or to
@@ -104,10 +104,24 @@ class Optimizer(Steps):
             RuntimeError: arrays are on a GPU, but what is needed there is not installed; it says what to install. Or
                 the parameters are the averages for a while (`averaged`).
         """
-        if self.accumulate > 1:
-            self._accumulate(params, grads, stream)
-        else:
-            self._step(params, grads, stream)
+        stepper = self._stepper
+        try:
+            if self.accumulate > 1 or self._accumulator.micro_steps:
+                micro_step(stepper, self._accumulator, self, params, grads, stream)
+                return
+            plan = stepper.planned
+            if plan is None or plan.accumulates:
+                plan = stepper.plan(self, accumulates=False)
+            found = stepper.find(self, plan, params, grads)
+            step = found[0]
+            if stream is not None:
+                step.engine.check_stream(stream)
+            if step.is_plain:  # as `run` does, but without one more call
+                step.run_plain(self.scalars)
+            else:
+                stepper.run(self, plan, found, self.grad_scale, stream)
+        except WrongScalarsError as error:
+            raise self.complaint(error) from error.__cause__
 
     @contextmanager
     def averaged(self, params: Mapping[Any, Any]) -> Iterator[None]:
@@ -120,52 +134,21 @@ class Optimizer(Steps):
             KeyError: a parameter has no average yet.
             TypeError, ValueError: an array is not what it was when it was updated. Nothing has changed then.
         """
-        from fastoptim.passes import check_like, copy_into  # by an optimizer
-
-        averages = self._averages()
-        if averages is None:
-            raise RuntimeError("averaged: there are no averages, expected an optimizer with ema=...")
-        if self._is_averaged:
-            raise RuntimeError("averaged: the parameters are the averages already")
-        arrays = dict(params)
-        for name, array in arrays.items():
-            if name not in averages:
-                raise KeyError(f"params[{name!r}]: expected a parameter that was updated, it has no average")
-            check_like(array, f"params[{name!r}]", averages.layout.places[name])
-        saved = averages.only(arrays)
-        copy_into(saved, arrays)
-        self._is_averaged, self._binding = True, None
-        try:
-            copy_into(arrays, {name: averages[name] for name in arrays})
+        with holding_averages(self._stepper, self.averages, params):
             yield
-        finally:
-            try:
-                copy_into(arrays, saved)
-            finally:
-                self._is_averaged = False
 
     def to(self, device: str) -> Self:
         """Move the state to "cuda", the current GPU, or "cpu", to go on there with arrays that are there.
 
         Raises:
             ValueError: if the device is neither.
-            RuntimeError: if "cuda" cannot be had; it says what to install.
+            RuntimeError: if "cuda" cannot be had; it says what is missing.
         """
         memory = memory_of(device)
-        state = self._state.moved(memory, flat=self._flat_layout is not None)
-        average = None if self._average is None else self._average.moved(memory)
-        accumulation = None if self._accumulation is None else self._accumulation.moved(memory)
-        self._counts, self._iter, self._clock = self._own_counts(), self.iter, None
-        self._since = self._iter
-        self._state, self._average, self._accumulation = state, average, accumulation
-        self._forget_binding()
+        accumulator = self._accumulator.moved(memory)
+        self._stepper.move(memory)
+        self._accumulator = accumulator
         return self
-
-    def _averages(self) -> FlatDict | None:
-        """What `opt.ema` is."""
-        if self.__dict__["ema"] is None:
-            return None
-        return self._average if self._average is not None else FlatDict(Layout({}))
 
     def state_dict(self) -> dict[str, Any]:
         """All that it takes to go on later, or elsewhere, with the same bits: names, state, counts, hyperparameters.
@@ -174,35 +157,39 @@ class Optimizer(Steps):
         `copy.deepcopy` keeps them. Schedules of `fastoptim.schedules` are data in it; of any other callable, only that
         it is one.
         """
-        return state_dict.of(self)
+        return saved_of(self, (self._stepper.counts, self._stepper.store, self._accumulator))
 
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+    def load_state_dict(self, saved: Mapping[str, Any], hyperparameters: bool = True) -> None:
         """Go on from what `state_dict` has returned, of an optimizer of the same class. The arrays are copied.
 
-        A callable that was not data in it has to be assigned before.
+        Args:
+            saved: the state dict. A callable that was no data in it has to be assigned before.
+            hyperparameters: whether its hyperparameters and options are taken, too; if not, the present ones stay.
 
         Raises:
             KeyError, TypeError, ValueError: something is missing or not what it has to be; nothing has changed then.
         """
-        state_dict.load(self, saved)
+        values = checked_values(self, saved, hyperparameters)
+        counts, store, accumulator = loaded(saved, values, self._stepper, self._accumulator)
+        self._stepper.take(counts, store)
+        self._accumulator = accumulator
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    def _assigned(self, field: Field, old: Any, new: Any) -> None:
+        """A field was assigned: steps are planned again where that changes more than a number."""
+        if field.kw_only or callable(old) or callable(new):
+            self._stepper.replan()
+        if field.name == "ema" and new is None:
+            self._stepper.drop_averages()
+
+    if not TYPE_CHECKING:  # which should find attributes that are not there
+
+        def __getattr__(self, name: str) -> Any:
+            """Called for a missing attribute. After an `__init__` that did not call this class's, all are missing."""
+            if name in ("_stepper", "_accumulator"):
+                raise self.not_initialised()
+            raise AttributeError(self._unknown(name))
 
     def __copy__(self) -> Self:  # two optimizers with one state would spoil it for each other
         return copy.deepcopy(self)
-
-    def __getstate__(self) -> dict[str, Any]:  # for pickle and copy.deepcopy: addresses mean nothing elsewhere
-        own = {
-            "_iter": self.iter,
-            "_counts": self._own_counts(),
-            "_since": self.iter,
-            "_norm": self.grad_norm,
-            "_clock": None,
-            "_plan": None,
-            "_last_plan": None,
-            "_is_averaged": False,
-            "_binding": None,
-            "_active": (),
-            "_flat_layout": None,
-            "_names": None,
-            "_look_up": tuple,
-        }
-        return {**self.__dict__, **own}

@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 
 from fastoptim import schedules
+from support import OPTIMIZERS
 
 
 def sgd(p, g, state, t, opt):
@@ -46,6 +47,11 @@ def adam(p, g, state, t, opt):
     return p - step, {"m": m, "v": v}
 
 
+def lion(p, g, state, t, opt):
+    c = opt.beta1 * state["m"] + (1 - opt.beta1) * g
+    return p - opt.lr * np.sign(c), {"m": opt.beta2 * state["m"] + (1 - opt.beta2) * g}
+
+
 REFERENCES = {
     "SGD": sgd,
     "Momentum": momentum,
@@ -53,18 +59,11 @@ REFERENCES = {
     "AdaGrad": adagrad,
     "RMSprop": rmsprop,
     "Adam": adam,
+    "Lion": lion,
 }
-
-# Hyperparameters other than the defaults, to be tested beside them.
-VARIANTS = {
-    "SGD": [{"lr": 0.3}],
-    "Momentum": [{"lr": 0.05, "momentum": 0.5}],
-    "Nesterov": [{"lr": 0.05, "momentum": 0.5}],
-    "AdaGrad": [{"lr": 0.2, "eps": 0.1}],
-    "RMSprop": [{"lr": 0.02, "decay_rate": 0.7, "eps": 0.1}],
-    "Adam": [{"lr": 0.01, "beta1": 0.7, "beta2": 0.8, "eps": 0.1}, {"lr": 0.01, "eps": 0.1, "eps_hat": False}],
-}
-
+# The optimizers that are compared with their formula. For any other one test fails, and says so:
+# `test_every_optimizer_has_a_reference`.
+WITH_REFERENCE = [cls for cls in OPTIMIZERS if cls.__name__ in REFERENCES]
 
 # The options that every optimizer takes beside its own hyperparameters, and the defaults, with which they are off.
 OPTIONS = {
@@ -96,7 +95,7 @@ ALONE = {
     "zero_grads": {"zero_grads": True},
     "groups": {"groups": GROUPS},
 }
-# Some together, which takes fewer loops to be compiled: tests have these for every optimizer, and each alone for Adam.
+# Some together, which takes fewer loops to be compiled: tests have these for few optimizers, and each alone for Adam.
 SEVERAL = {
     "decay and norm": ("weight_decay", "clip_norm", "skip_nonfinite"),
     "decoupled decay and averages": ("decoupled", "ema", "groups"),
@@ -140,9 +139,16 @@ class Reference:
         self.opt, self.formula, self.options = opt, REFERENCES[type(opt).__name__], dict(options or {})
         self.params, self.state, self.dtypes = {}, {}, {}
         self.steps, self.ema, self.sums = {}, {}, {}
-        self.iter = self.skipped = self.calls = 0
+        self.micro_steps = {}
+        self.skipped = self.stepped = 0  # how many calls made no step, and how many steps were made
+        self.scheduled = 0  # the step that schedules see
         self.grad_norm = None
         self.add(params)
+
+    @property
+    def iter(self):
+        """The largest count of steps of all names."""
+        return max(self.steps.values(), default=0)
 
     def add(self, params):
         """Parameters that appear later."""
@@ -156,7 +162,7 @@ class Reference:
         group = next((values for pattern, values in groups.items() if fnmatchcase(str(name), pattern)), {})
         chosen = {**OPTIONS, **self.options, **(group if name is not None else {})}
         value = chosen[what] if what in chosen else getattr(self.opt, what)
-        return value(self.iter) if callable(value) else value
+        return value(self.scheduled) if callable(value) else value
 
     def update(self, grads):
         with np.errstate(all="ignore"):
@@ -171,12 +177,17 @@ class Reference:
 
         for name, g in grads.items():
             self.sums[name] = self.sums.get(name, 0) + g / self.value("grad_scale")
-        self.calls += 1
-        if self.calls < self.value("accumulate"):
-            return
-        grads = {name: total / self.calls for name, total in self.sums.items()}
-        self.sums, self.calls = {}, 0
+        due = {}
+        for name in self.params:
+            self.micro_steps[name] = self.micro_steps.get(name, 0) + 1
+            if self.micro_steps[name] >= self.value("accumulate"):
+                due.setdefault(self.micro_steps.pop(name), []).append(name)
+        for count, names in due.items():
+            self._step({name: self.sums.pop(name) / count for name in names if name in self.sums})
 
+    def _step(self, grads):
+        self.scheduled = max((self.steps.get(name, 0) for name in grads), default=0)
+        self.stepped += 1
         clip_norm = self.value("clip_norm")
         if clip_norm is not None:
             self.grad_norm = norm_of(grads.values())
@@ -215,5 +226,3 @@ class Reference:
             for name in grads:
                 average = self.ema.get(name, before[name])
                 self.ema[name] = average + (1 - ema) * (self.params[name] - average)
-
-        self.iter += 1

@@ -1,5 +1,6 @@
-"""What several test modules use: the optimizers there are, the one tolerance, arrays of every layout, subprocesses."""
+"""What several test modules use: the optimizers, the one tolerance, arrays of every layout, snapshots, subprocesses."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -17,6 +18,8 @@ OPTIMIZERS = [
     and issubclass(value, fastoptim.Optimizer)
     and value is not fastoptim.Optimizer
 ]
+# What hardly depends on the rule is compiled for these alone: one without state, one with two slots and a root.
+FEW = [fastoptim.SGD, fastoptim.Adam]
 DTYPES = [np.float32, np.float64]
 
 # |actual - expected| <= ATOL + RTOL * |expected|: some tens of roundings over the steps that tests make.
@@ -38,6 +41,41 @@ def assert_same_bits(actual, expected, what=""):
 
 def random(rng, shape, dtype):
     return np.asarray(rng.standard_normal(shape), dtype)
+
+
+def like(rng, params, dtype=None):
+    """Gradients: random arrays of the parameters' shapes, and of their dtypes if none is given."""
+    return {name: random(rng, p.shape, dtype or p.dtype) for name, p in params.items()}
+
+
+def flat_like(flat, grads):
+    """The gradients in a FlatDict of the layout of `flat`."""
+    gradients = flat.zeros_like()
+    for name, g in grads.items():
+        gradients[name][...] = g
+    return gradients
+
+
+def read_only(a):
+    a.flags.writeable = False
+    return a
+
+
+def frozen(value):
+    """Something to compare later: bytes for arrays, also those in dicts, and copies of anything else."""
+    if isinstance(value, dict):
+        return {name: frozen(item) for name, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
+    return copy.deepcopy(value)
+
+
+def snapshot(opt, params, grads=None):
+    """All that a call could have changed."""
+    state = {slot: dict(views) for slot, views in opt.state.items()}
+    averages = None if opt.averages is None else dict(opt.averages)
+    return frozen({"p": dict(params), "g": dict(grads or {}), "state": state, "averages": averages,
+                   "saved": opt.state_dict(), "counts": (opt.iter, opt.skipped, opt.grad_norm)})  # fmt: skip
 
 
 # From a C-ordered array to one with the same numbers that lies in memory otherwise.
@@ -73,6 +111,16 @@ LAYOUTS = {
     "unaligned": _unaligned,
 }
 SHAPES = [(), (0,), (1,), (7,), (3, 5), (2, 3, 4), (4, 0, 2), (1, 6, 1), (130, 129)]
+
+
+def in_every_layout(rng, dtypes=(np.float32,)):
+    """Arrays of some shapes in each of the layouts; their names begin with a or b."""
+    shapes = [(), (0,), (7,), (3, 5), (2, 3, 4)]
+    makers = list(LAYOUTS.values())
+    return {
+        f"{'ab'[i % 2]} {i}": makers[i % len(makers)](random(rng, shapes[i % len(shapes)], dtypes[i % len(dtypes)]))
+        for i in range(len(shapes) * len(makers))
+    }
 
 
 def python(code, *arguments, timeout=240, **environment):

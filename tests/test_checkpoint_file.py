@@ -1,94 +1,25 @@
-"""The file that `save` writes and `load` reads: round trips, writers killed or failing anywhere, damaged files."""
+"""The file that `save` writes and `load` reads: round trips, into one's own arrays, what is refused, where it lies."""
 
-import copy
-import errno
-import json
 import os
-import random as chance
-import signal
 import stat
-import struct
-import subprocess
 import sys
-import time
-import zlib
 from importlib.util import find_spec
 from pathlib import Path
 
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from checkpoint_support import FakeOptimizer, any_json, assert_loads, assert_same, example, here
+from hypothesis import given, settings
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from fastoptim import checkpoint
-from fastoptim.buffers import flatten
-from fastoptim.checkpoint import CheckpointError, load, save
-from support import DTYPES, LAYOUTS, ROOT, SHAPES, assert_same_bits, python
+from fastoptim.arrays.flat import flatten
+from fastoptim.checkpoint import CheckpointError, load, pieces, save
+from support import DTYPES, LAYOUTS, SHAPES, assert_same_bits, python
 
 safetensors = pytest.importorskip("safetensors")
 tensors = pytest.importorskip("safetensors.numpy")
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="signals, permissions and links as POSIX has them")
-
-
-class FakeOptimizer:
-    """Has the states that optimizers have, and refuses one when it is told to."""
-
-    def __init__(self, state, refuses=False):
-        self.state, self.refuses = state, refuses
-
-    def state_dict(self):
-        return self.state
-
-    def load_state_dict(self, state):
-        if self.refuses:
-            raise ValueError("refused")
-        self.state = copy.deepcopy(state)
-
-
-def example(fill=1.0, size=7):
-    params = {"W/1": np.full((size, 3), fill, np.float32), "b": np.full(size, fill), "": np.array(fill)}
-    state = {
-        "optimizer": "Adam",
-        "hyperparameters": {"lr": 0.1, "amsgrad": False, "clip": None},
-        "iter": 2**70,
-        "skipped": 0,
-        "calls": 5,
-        "steps": dict.fromkeys(params, 3),
-        "slots": {slot: {name: np.asarray(array * 2) for name, array in params.items()} for slot in "mv"},
-        "ema": {"W/1": params["W/1"] + 1},
-        "gradients": {},
-    }
-    return params, state
-
-
-def assert_same(actual, expected, what=""):
-    """The same types, numbers and order, all the way down; arrays bit for bit."""
-    if isinstance(expected, np.ndarray):
-        assert_same_bits(actual, expected, what)
-    elif isinstance(expected, dict):
-        assert list(actual) == list(expected), what
-        for key in expected:
-            assert_same(actual[key], expected[key], f"{what}[{key!r}]")
-    elif isinstance(expected, list):
-        assert len(actual) == len(expected), what
-        for i, (mine, other) in enumerate(zip(actual, expected, strict=True)):
-            assert_same(mine, other, f"{what}[{i}]")
-    else:
-        assert type(actual) is type(expected), what
-        assert actual == expected or actual != actual != expected != expected, what
-
-
-def assert_loads(path, params, state, metadata):
-    found = load(path)
-    assert_same(found.params, dict(params))
-    if state is None:
-        assert found.optimizer is None
-    else:
-        assert_same({**state, **found.optimizer}, state)
-        assert found.optimizer.keys() == state.keys()
-    assert_same(found.metadata, metadata)
-    return found
 
 
 # Round trips
@@ -101,18 +32,13 @@ any_array = st.builds(
     st.sampled_from(sorted(LAYOUTS)),
 )
 any_arrays = st.dictionaries(names, any_array, max_size=4)
-any_json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
 any_state = st.fixed_dictionaries(
     {
         "optimizer": names,
         "hyperparameters": st.dictionaries(names, any_json, max_size=3),
         "iter": st.integers(0),
         "skipped": st.integers(0),
-        "calls": st.integers(0),
+        "micro_steps": st.dictionaries(st.text(), st.integers(0)),
         "steps": st.dictionaries(names, st.integers(0), max_size=3),
         "slots": st.dictionaries(names.filter(lambda name: "/" not in name), any_arrays, max_size=2),
         "ema": any_arrays,
@@ -120,7 +46,6 @@ any_state = st.fixed_dictionaries(
     }
 )
 keywords = names.filter(lambda name: name not in ("path", "params", "opt"))
-here = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @settings(here, max_examples=150)
@@ -141,8 +66,8 @@ def test_every_bit(tmp_path, dtype, layout, monkeypatch):
     """Not a number of any kind, -0.0, infinities; in one piece and in many."""
     kind = np.uint32 if dtype is np.float32 else np.uint64
     rng = np.random.default_rng(0)
-    for piece in 64, checkpoint.PIECE:
-        monkeypatch.setattr(checkpoint, "PIECE", piece)
+    for piece in 64, pieces.PIECE:
+        monkeypatch.setattr(pieces, "PIECE", piece)
         params = {}
         for shape in SHAPES:
             bits = rng.integers(0, np.iinfo(kind).max, shape, kind, endpoint=True)
@@ -155,10 +80,10 @@ def test_every_bit(tmp_path, dtype, layout, monkeypatch):
 
 
 def test_a_large_array_is_written_from_its_memory():
-    array = np.zeros((3, checkpoint.PIECE // 4), np.float32)
-    places = [np.frombuffer(piece, np.uint8).ctypes.data - array.ctypes.data for piece in checkpoint._pieces(array)]
-    assert places == [0, checkpoint.PIECE, 2 * checkpoint.PIECE]
-    assert max(map(len, checkpoint._pieces(array.T))) <= checkpoint.PIECE
+    array = np.zeros((3, pieces.PIECE // 4), np.float32)
+    places = [np.frombuffer(piece, np.uint8).ctypes.data - array.ctypes.data for piece in pieces.bytes_of(array)]
+    assert places == [0, pieces.PIECE, 2 * pieces.PIECE]
+    assert max(map(len, pieces.bytes_of(array.T))) <= pieces.PIECE
 
 
 def test_large_arrays_with_the_checksum_in_a_thread(tmp_path):
@@ -401,365 +326,3 @@ def test_a_protected_file_is_not_replaced(tmp_path, monkeypatch):
     with pytest.raises(PermissionError):
         save(tmp_path / "a", {})
     assert_loads(tmp_path / "a", {"W": np.ones(2)}, None, {})
-
-
-# Writers that fail or are killed. Each call to the system is a moment at which something may happen.
-
-CALLS = ["open", "chmod", "write", "lseek", "posix_fadvise", "fsync", "close", "replace"]
-
-
-class Moments:
-    """Counts the calls to the system, and does something at the n-th, or after half of what it was to write."""
-
-    def __init__(self, at, happens, after=False):
-        self.at, self.happens, self.after = at, happens, after
-        self.calls, self.done = [], []
-
-    def install(self, setattr=setattr):
-        for name in CALLS:
-            if hasattr(os, name):
-                setattr(os, name, self.wrap(getattr(os, name), name))
-
-    def wrap(self, function, name):
-        def call(*args, **kwargs):
-            self.calls.append(name)
-            now = len(self.calls) == self.at
-            if now and self.after and name == "write":
-                function(args[0], args[1][: len(args[1]) // 2])
-            elif self.after or not now:
-                result = function(*args, **kwargs)
-                self.done.append(name)
-            return self.happens() if now else result
-
-        return call
-
-
-def old_and_new():
-    return example(1.0, 300), example(2.0, 400)
-
-
-def write(path, params, state):
-    before, checkpoint.PIECE = checkpoint.PIECE, 1 << 10
-    try:
-        save(path, params, FakeOptimizer(state), fill=float(params["b"][0]))
-    finally:
-        checkpoint.PIECE = before
-
-
-def moments_of_a_save(tmp_path, monkeypatch):
-    with monkeypatch.context() as patched:
-        counting = Moments(0, None)
-        counting.install(patched.setattr)
-        write(tmp_path / "count", *old_and_new()[1])
-        return len(counting.calls)
-
-
-@needs_posix
-def test_a_writer_killed_at_any_moment_leaves_the_old_or_the_new_file(tmp_path, monkeypatch):
-    (old, old_state), (new, new_state) = old_and_new()
-    total = moments_of_a_save(tmp_path, monkeypatch)
-    assert total > 40
-    code = f"""
-import sys, warnings
-warnings.simplefilter("ignore", DeprecationWarning)  # of forks
-import os, signal
-from pathlib import Path
-from test_checkpoint_file import Moments, old_and_new, write
-folder = Path(sys.argv[1])
-(old, old_state), (new, new_state) = old_and_new()
-for at in range(1, {total} + 1):
-    for after in False, True:
-        path = folder / f"{{at}}-{{after}}"
-        write(path, old, old_state)
-        pid = os.fork()
-        if pid == 0:
-            Moments(at, lambda: os.kill(os.getpid(), signal.SIGKILL), after).install()
-            write(path, new, new_state)
-            os._exit(7)
-        assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
-"""
-    folder = tmp_path / "killed"
-    folder.mkdir()
-    python(code, folder)
-    fills = []
-    for at in range(1, total + 1):
-        for after in False, True:
-            path = folder / f"{at}-{after}"
-            fills.append(load(path).metadata["fill"])
-            expected = (new, new_state) if fills[-1] == 2 else (old, old_state)
-            assert_loads(path, *expected, {"fill": fills[-1]})
-    assert set(fills) == {1.0, 2.0}
-    assert fills == sorted(fills)
-    assert all(name.endswith((".tmp", "-True", "-False")) for name in os.listdir(folder))
-
-
-@needs_posix
-def test_a_writer_killed_at_random_times(tmp_path):
-    path = tmp_path / "a"
-    code = """
-import sys, time
-import numpy as np
-from fastoptim.checkpoint import save
-fill = 0
-while True:
-    fill += 1
-    save(sys.argv[1], {str(i): np.full((50 + fill % 7, 2000), fill, np.float32).T for i in range(8)}, fill=fill)
-    print(fill, flush=True)
-"""
-    rng = chance.Random(0)
-    for _ in range(4):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", code, str(path)],
-            stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
-        saved = int(writer.stdout.readline())
-        time.sleep(rng.random() * 0.5)
-        writer.send_signal(signal.SIGKILL)
-        done = [saved, *map(int, writer.stdout.read().split())]
-        writer.wait()
-        writer.stdout.close()
-        fill = load(path).metadata["fill"]
-        assert fill in (done[-1], done[-1] + 1)
-        for i, array in load(path).params.items():
-            assert_same_bits(array, np.full((2000, 50 + fill % 7), fill, np.float32), i)
-
-
-@pytest.mark.parametrize("kind", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=repr)
-@pytest.mark.parametrize("after", [False, True])
-def test_a_failing_writer_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, kind, after):
-    (old, old_state), (new, new_state) = old_and_new()
-    total = moments_of_a_save(tmp_path, monkeypatch)
-    folder = tmp_path / "failed"
-    folder.mkdir()
-
-    def fail():
-        raise kind
-
-    for at in range(1, total + 1):
-        write(folder / "a", old, old_state)
-        moments, raised = Moments(at, fail, after), False
-        with monkeypatch.context() as patched:
-            moments.install(patched.setattr)
-            try:
-                write(folder / "a", new, new_state)
-            except type(kind):
-                raised = True
-        advice = moments.calls[at - 1] in ("lseek", "posix_fadvise")  # which may fail where the system knows none
-        assert raised or (advice and isinstance(kind, OSError)), moments.calls
-        assert os.listdir(folder) == ["a"], moments.calls
-        fill = 2.0 if "replace" in moments.done else 1.0
-        expected = (new, new_state) if fill == 2.0 else (old, old_state)
-        assert_loads(folder / "a", *expected, {"fill": fill})
-
-
-def test_a_system_that_writes_a_part_of_what_it_is_given(tmp_path, monkeypatch):
-    params, state = example()
-    whole = os.write
-    monkeypatch.setattr(os, "write", lambda file, content: whole(file, content[:100]))
-    save(tmp_path / "a", params, FakeOptimizer(state))
-    assert_loads(tmp_path / "a", params, state, {})
-
-
-@needs_posix
-def test_the_file_is_synced_before_it_is_renamed_and_its_folder_after(tmp_path, monkeypatch):
-    seen = []
-
-    def spied(name, function):
-        def call(*args):
-            folder = name == "fsync" and stat.S_ISDIR(os.fstat(args[0]).st_mode)
-            seen.append("fsync folder" if folder else name)
-            return function(*args)
-
-        return call
-
-    for name in "write", "fsync", "replace":
-        monkeypatch.setattr(os, name, spied(name, getattr(os, name)))
-    save(tmp_path / "a", {"W": np.ones(3)})
-    assert seen == ["write"] * 3 + ["fsync", "replace", "fsync folder"]
-
-
-# Damaged and foreign files
-
-
-def refused(path, message=None):
-    with pytest.raises(CheckpointError, match=message) as caught:
-        load(path)
-    assert str(caught.value).startswith(f"{path}: ")
-
-
-def parts(content):
-    size = int.from_bytes(content[:8], "little")
-    return json.loads(content[8 : 8 + size]), content[8 + size :]
-
-
-def joined(table, data):
-    header = json.dumps(table, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
-    return struct.pack("<Q", len(header)) + header + data
-
-
-def signed(content):
-    """With the checksum that fits, as whoever forges a file would have it."""
-    table, data = parts(content)
-    table["__metadata__"]["crc32"] = "0" * 8
-    table["__metadata__"]["crc32"] = f"{zlib.crc32(joined(table, data)):08x}"
-    return joined(table, data)
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory):
-    path = tmp_path_factory.mktemp("good") / "a"
-    params, state = example()
-    save(path, params, FakeOptimizer(state), epoch=3)
-    return path.read_bytes()
-
-
-def test_the_file_as_it_is_described(good, tmp_path):
-    assert signed(good) == good
-    table, _ = parts(good)
-    assert table["__metadata__"].keys() == {"crc32", "fastoptim"}
-    assert all(entry["data_offsets"][0] % (8 if entry["dtype"] == "F64" else 4) == 0 for name, entry in table.items()
-               if name != "__metadata__")  # fmt: skip
-
-
-def test_truncated_anywhere(good, tmp_path):
-    path = tmp_path / "a"
-    for size in range(len(good)):
-        path.write_bytes(good[:size])
-        refused(path)
-    path.write_bytes(good + b"\0")
-    refused(path)
-
-
-def test_any_byte_changed(good, tmp_path):
-    """Refused; or, where JSON says the same in other words, the very same content."""
-    path = tmp_path / "a"
-    params, state = example()
-    rng = chance.Random(0)
-    for place in range(len(good)):
-        changed = bytearray(good)
-        changed[place] ^= rng.randrange(1, 256) if place % 2 else 1 << rng.randrange(8)
-        path.write_bytes(changed)
-        try:
-            load(path)
-        except CheckpointError:
-            continue
-        assert place < len(good) - len(parts(good)[1])
-        assert_loads(path, params, state, {"epoch": 3})
-
-
-@settings(here, max_examples=300)
-@given(st.binary(max_size=300) | st.binary(max_size=100).map(lambda b: struct.pack("<Q", len(b)) + b))
-def test_random_bytes(tmp_path, content):
-    path = tmp_path / "a"
-    path.write_bytes(content)
-    refused(path)
-
-
-@settings(here, max_examples=300)
-@given(data=st.data())
-def test_spliced_and_overwritten(tmp_path, good, data):
-    path = tmp_path / "a"
-    start = data.draw(st.integers(0, len(good)))
-    end = data.draw(st.integers(start, min(len(good), start + 40)))
-    path.write_bytes(good[:start] + data.draw(st.binary(max_size=40)) + good[end:])
-    try:
-        load(path)
-    except CheckpointError:
-        return
-    assert_loads(path, *example(), {"epoch": 3})
-
-
-def replace_somewhere(tree, data, value):
-    """The tree with one of its places, any, holding something else, or gone."""
-    if isinstance(tree, dict | list) and tree and data.draw(st.booleans() | st.just(True)):
-        key = data.draw(st.sampled_from(sorted(tree) if isinstance(tree, dict) else range(len(tree))))
-        changed = copy.copy(tree)
-        if data.draw(st.integers(0, 5)) == 0:
-            del changed[key]
-        else:
-            changed[key] = replace_somewhere(tree[key], data, value)
-        return changed
-    return value
-
-
-@settings(here, max_examples=500)
-@given(data=st.data(), value=any_json, inside=st.booleans(), sign=st.booleans())
-def test_forged_headers(tmp_path, good, data, value, inside, sign):
-    """Any place of the header or of the description another value, also with the checksum that fits."""
-    table, numbers = parts(good)
-    if inside:
-        document = replace_somewhere(json.loads(table["__metadata__"]["fastoptim"]), data, value)
-        table["__metadata__"]["fastoptim"] = json.dumps(document)
-    else:
-        table = replace_somewhere(table, data, value)
-    path = tmp_path / "a"
-    content = joined(table, numbers)
-    if sign and isinstance(table, dict) and isinstance(table.get("__metadata__"), dict):
-        content = signed(content)
-    path.write_bytes(content)
-    try:
-        found = load(path)
-    except CheckpointError:
-        return
-    assert set(found.params) <= set(example()[0])  # what is in the state is for the optimizer to look at
-    assert found.optimizer is None or {"slots", "ema", "gradients"} <= found.optimizer.keys()
-    assert isinstance(found.metadata, dict)
-
-
-def document_changed(content, **changes):
-    table, data = parts(content)
-    document = json.loads(table["__metadata__"]["fastoptim"])
-    document |= changes
-    table["__metadata__"]["fastoptim"] = json.dumps(document)
-    return signed(joined(table, data))
-
-
-def test_foreign_files(good, tmp_path):
-    path = tmp_path / "a"
-    save_file = tensors.save_file
-    save_file({"params/W": np.ones(2, np.float32)}, path)
-    refused(path, "not one that fastoptim has saved")
-    save_file({"params/W": np.ones(2, np.float32)}, path, {"format": "pt"})
-    refused(path, "not one that fastoptim has saved")
-    np.save(tmp_path / "b.npy", np.ones(3))
-    refused(tmp_path / "b.npy", "not a whole safetensors file")
-    path.write_bytes(b"")
-    refused(path, "not a whole safetensors file")
-    path.write_bytes(document_changed(good, format=2))
-    refused(path, "format 2, expected 1")
-    path.write_bytes(document_changed(good, params=["W/1", "b"]))
-    refused(path, "expected 9 arrays, found 10; not in both are 'params/'")
-    path.write_bytes(document_changed(good, params=["W/1", "b", "", "b"]))
-    refused(path, "expected 11 arrays, found 10; .* named twice")
-    path.write_bytes(document_changed(good, state=None))
-    refused(path, "no optimizer")
-    path.write_bytes(document_changed(good, state={"slots": 3}))
-    refused(path, "lacks something")
-    path.write_bytes(document_changed(good, metadata=[]))
-    refused(path, "lacks something")
-    for slots in 3, {"m": 3}, {"m": [3]}, {"m/W": ["1"]}:
-        path.write_bytes(document_changed(good, slots=slots))
-        refused(path, "lacks something")
-    table, data = parts(good)
-    table["params/b"]["dtype"] = "I64"
-    path.write_bytes(signed(joined(table, data)))
-    refused(path, "'params/b' has dtype I64, expected F32 or F64")
-    table["__metadata__"]["fastoptim"] = "[" * 100_000
-    path.write_bytes(signed(joined(table, data)))
-    refused(path, "no JSON")
-
-
-def test_another_writer_s_order_of_the_same_content(good, tmp_path):
-    """The package itself may write it anew."""
-    path = tmp_path / "a"
-    path.write_bytes(good)
-    with safetensors.safe_open(path, framework="np") as file:
-        notes, everything = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-    tensors.save_file(dict(reversed(everything.items())), tmp_path / "b", notes)
-    assert_loads(tmp_path / "b", *example(), {"epoch": 3})
-
-
-def test_nothing_in_it_can_be_executed():
-    for word in "eval(", "exec(", "pickle", "compile(", "np.load":
-        assert word not in Path(checkpoint.__file__).read_text()

@@ -1,5 +1,6 @@
 """What the compiler made of the rules: float32 stays float32, and loops work on vectors."""
 
+import dis
 import platform
 import re
 
@@ -8,12 +9,10 @@ import numpy as np
 import pytest
 
 import fastoptim
-from fastoptim.kernels import norm
-from fastoptim.kernels.cpu import COLUMNS
-from fastoptim.kernels.extras import NOTHING, Extras
+from fastoptim.kernels.fuse import NOTHING
+from internals import EVERY_OPTION, assembly_of, assembly_of_the_norm, update_pass
 from support import DTYPES, OPTIMIZERS
 
-ALL = Extras(*(True,) * len(Extras._fields))
 needs_x86 = pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64"), reason="reads the names of x86-64 instructions and registers"
 )
@@ -31,20 +30,25 @@ def test_a_rule_keeps_its_type(cls, dtype):
 
 
 CASES = [(cls, dtype, NOTHING) for cls in OPTIMIZERS for dtype in DTYPES]
-CASES += [(fastoptim.SGD, np.float64, ALL), (fastoptim.Adam, np.float32, ALL)]  # the same around every rule
+CASES += [(fastoptim.SGD, np.float64, EVERY_OPTION), (fastoptim.Adam, np.float32, EVERY_OPTION)]  # as around every rule
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0].__name__}-{case[1].__name__}-{any(case[2])}")
 def assembly(request):
-    """The spans kernels compiled anew, as what comes from the cache has no assembly."""
-    cls, dtype, extras = request.param
-    kernels, texts = cls.kernels.including(extras), []
-    for kernel in kernels.loops._spans_serial, kernels.loops._spans_parallel:
-        anew = numba.jit(kernel.py_func, **kernel.targetoptions)
-        workers = (1,) if anew.targetoptions.get("parallel") else ()
-        anew(np.zeros((1, COLUMNS), np.int64), np.zeros((1, kernels.scalar_count), dtype), *workers)
-        texts.append("\n".join(anew.inspect_asm().values()))
-    return cls, dtype, texts
+    cls, dtype, fused = request.param
+    return cls, dtype, [assembly_of(update_pass(cls, dtype, fused))]
+
+
+def operations(rule):
+    """The instructions that stand for a rule's arithmetic."""
+    symbols = [x.argrepr for x in dis.get_instructions(rule) if x.opname == "BINARY_OP"]
+    found = {{"+": "add", "-": "sub", "*": "mul", "/": "div"}[symbol.removesuffix("=")] for symbol in symbols}
+    return found | {"sqrt"} & set(rule.__code__.co_names)
+
+
+def test_operations_are_found():
+    assert operations(fastoptim.SGD.rule) == {"sub", "mul"}
+    assert operations(fastoptim.Adam.rule) == {"add", "sub", "mul", "div", "sqrt"}
 
 
 @needs_x86
@@ -60,9 +64,8 @@ def test_float32_is_never_widened(assembly):
 def test_loops_work_on_vectors(assembly):
     cls, dtype, texts = assembly
     letter = "s" if dtype is np.float32 else "d"
-    operations = ["mul", "sub"] + (["div", "sqrt"] if "sqrt" in cls.rule.__code__.co_names else [])
     for text in texts:
-        for operation in operations:
+        for operation in operations(cls.rule):
             assert re.search(rf"\tv?{operation}p{letter}\b.*%[xyz]mm", text), operation
         if re.search("%ymm", text):
             assert re.search(rf"\tvmulp{letter}\b.*%[yz]mm", text)
@@ -78,11 +81,7 @@ def test_nothing_is_contracted(assembly):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_norm_works_on_vectors(dtype):
     """And fuses squares and additions for float32 alone, where that changes no bit."""
-    serial = norm.KERNELS[np.dtype(dtype)][0]
-    anew = numba.jit(serial.py_func, **serial.targetoptions)
-    cuts = np.array([[0, 0, 0, 0]])
-    anew(np.zeros((1, COLUMNS), np.int64), cuts, np.zeros((0, 2)), np.zeros(0, dtype))
-    text = "\n".join(anew.inspect_asm().values())
+    text = assembly_of_the_norm(dtype)
     assert re.search(r"\tv?(add|f?n?madd\d*)pd\b.*%[xyz]mm", text)
     if dtype is np.float64:
         assert not re.search(r"\tvf(?:n?m(?:add|sub))", text)
@@ -91,11 +90,9 @@ def test_the_norm_works_on_vectors(dtype):
 def test_one_specialisation_serves_every_call():
     """Any shapes, orders, counts and hyperparameters: compiled once per dtype."""
     opt = fastoptim.RMSprop()
-    loops = opt.kernels.loops
     for name, shape in ("a", (3, 5)), ("b", (200, 200)), ("c", ()), ("d", (0,)):
         for order in "CF":
             p = {name + order: np.ones(shape, np.float32, order)}
             opt.lr = 1
             opt.update(p, {name + order: np.ones(shape, np.float32)})
-    assert len(loops._spans_serial.signatures) <= len(DTYPES)
-    assert len(loops._spans_parallel.signatures) <= len(DTYPES)
+    assert len(update_pass(fastoptim.RMSprop).signatures) == 1

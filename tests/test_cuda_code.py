@@ -3,19 +3,25 @@
 import math
 import re
 from importlib.util import find_spec
+from types import SimpleNamespace
 
+import numba
 import numpy as np
 import pytest
 
 import fastoptim
-from support import DTYPES, OPTIMIZERS, python
+from support import DTYPES, FEW, OPTIMIZERS, python
 
 if find_spec("numba_cuda") is None:
     pytest.skip("needs numba-cuda: pip install 'fastoptim[cuda13]'", allow_module_level=True)
 
-from fastoptim.kernels import cuda, cuda_code, cuda_launch, cuda_norm
-from fastoptim.kernels.cpu import COLUMNS
-from fastoptim.kernels.extras import Extras
+from fastoptim.kernels import cuda
+from fastoptim.kernels.cuda import compile as compiler
+from fastoptim.kernels.cuda import driver, memory, reduce, transfer, words
+from fastoptim.kernels.cuda.arrays import device_of
+from fastoptim.kernels.cuda.loops import build
+from fastoptim.kernels.fuse import NOTHING, Fused
+from fastoptim.kernels.storage import FLOAT32, FLOAT64, Storage, storage_of
 
 CAPABILITIES = [(8, 0), (9, 0)]
 
@@ -44,27 +50,28 @@ class Branches(fastoptim.Optimizer):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cls", [*OPTIMIZERS, Branches])
 def test_every_kernel_keeps_the_promises(cls, dtype, cc):
-    # one capability with each of the kernels that are rarer: a table of spans, scalars on the device
+    # one capability with each of the kernels that are rarer: a table of segments, scalars on the device
     report = cuda.inspect(cls, dtype, cc, many=cc == CAPABILITIES[0], on_device=cc == CAPABILITIES[0])
     assert report.violations() == []
     assert 0 < report.registers <= 128
     # the arguments are what `Launch` passes the addresses of: whoever changes one has to change the other
-    scalar = ".u64" * 3 if cc == CAPABILITIES[0] else f".f{8 * dtype().itemsize}" * cls.kernels.scalar_count
-    assert "".join(re.findall(r"\.param (\.\w+) ", report.ptx)) == ".u64" * (COLUMNS + 4) + scalar
+    one_segment = 2 + len(cls.slots) + 4, f".f{8 * dtype().itemsize}" * cls.kernels.scalar_count
+    integers, scalars = (5, ".u64" * 3) if cc == CAPABILITIES[0] else one_segment
+    assert "".join(re.findall(r"\.param (\.\w+) ", report.ptx)) == ".u64" * integers + scalars
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("cls", OPTIMIZERS)
+@pytest.mark.parametrize("cls", FEW)
 def test_and_so_does_the_pass_around_it(cls, dtype):
     many = on_device = dtype is DTYPES[0]
-    report = cuda.inspect(cls, dtype, extras=Extras(*(True,) * len(Extras._fields)), many=many, on_device=on_device)
+    report = cuda.inspect(cls, dtype, fused=Fused(*(True,) * len(Fused._fields)), many=many, on_device=on_device)
     assert report.violations() == []
     assert 0 < report.registers <= 128
 
 
-@pytest.mark.parametrize("kernel", [*map(cuda_norm.sum_kernel, map(np.dtype, DTYPES)), cuda_norm.finish_kernel()])
+@pytest.mark.parametrize("kernel", [*map(reduce.sum_kernel, map(np.dtype, DTYPES)), reduce.finish_kernel()])
 def test_the_norm_is_the_cpus(kernel):
-    code = cuda_code.compile_kernel(*kernel, (8, 0))
+    code = compiler.compile_kernel(*kernel, (8, 0))
     assert not re.search(r"\b(fma|mad)\.[^su]*f(32|64)\b|\.approx|\.ftz|\.local\b", code.ptx)
     assert re.search(r"mul\.rn\.f64|sqrt\.rn\.f64", code.ptx)
 
@@ -74,13 +81,66 @@ def test_a_rule_that_promotes_is_refused():
         cuda.inspect(promotes)
 
 
+@pytest.mark.parametrize("word", transfer.WORDS, ids=str)
+@pytest.mark.parametrize("kernels", [transfer.COPY, transfer.CLEAR], ids=lambda kernels: kernels.rule.__name__)
+def test_copies_and_clears_use_vectors(kernels, word):
+    ptx = compiler.compile_kernel(*build(kernels.rule, 0, NOTHING, (Storage(word),) * 2, True, False), (8, 0)).ptx
+    if word.itemsize >= 4:  # arrays of float32 and float64 have such words; narrower ones are stored four at a time
+        assert re.search(r"st\.global(\.\w+)?\.v(2\.[bu]64|4\.[bu]32)", ptx)
+    assert not re.search(r"\.local\b|\.f(32|64)\b", ptx)
+
+
+def test_operands_have_a_storage_each():
+    assert storage_of(np.float32) is FLOAT32
+    with pytest.raises(TypeError, match="expected float32 or float64, got int64"):
+        storage_of(int)
+    with pytest.raises(TypeError, match="float16"):
+        cuda.inspect(fastoptim.SGD, np.float16)
+    with pytest.raises(ValueError, match="parameter's dtype for every operand, got float32, float64"):
+        build(fastoptim.SGD.rule, 0, NOTHING, (FLOAT32, FLOAT64), False, False)
+
+
+@pytest.mark.parametrize("zero_grads", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_loads_and_stores(dtype, zero_grads, monkeypatch):
+    """The simulator has stand-ins for these: here they are compiled, for the CPU."""
+    monkeypatch.setattr(memory, "cuda", SimpleNamespace(extending=numba.extending))
+    storages, dtype = (storage_of(dtype),) * 4, np.dtype(dtype)
+    vector = 16 // dtype.itemsize
+    room = np.zeros(4 * 64 + vector, dtype)
+    room = room[-(room.ctypes.data // dtype.itemsize) % vector :][: 4 * 64]
+    arrays, addresses = room.reshape(4, 64), tuple(room.ctypes.data + 64 * dtype.itemsize * i for i in range(4))
+    for width in 1, vector:
+        load, store = memory.element_loader(storages, width), memory.element_storer(storages, width, zero_grads)
+        room[:] = np.arange(room.size)
+        expected = arrays.copy()
+        elements = numba.njit(lambda addresses, i: load(addresses, i))(addresses, 8)  # noqa: B023
+        assert elements == tuple(tuple(expected[:, i]) for i in range(8, 8 + width))
+        updated = tuple(tuple(-x for operand, x in enumerate(each) if operand != 1) for each in elements)
+        numba.njit(lambda addresses, i, new: store(addresses, i, new))(addresses, 8, updated)  # noqa: B023
+        expected[:, 8 : 8 + width] *= [[-1], [not zero_grads], [-1], [-1]]
+        assert (arrays == expected).all()
+    read, write = memory.reader(dtype, 3), memory.writer(dtype)
+    assert numba.njit(lambda address: read(address))(addresses[2]) == tuple(arrays[2, :3])
+    numba.njit(lambda address, number: write(address, number))(addresses[2] + dtype.itemsize, dtype.type(0.5))
+    assert arrays[2, 1] == 0.5
+
+
+def test_a_table_has_a_column_for_each_operand():
+    kernels = cuda.CudaKernels(fastoptim.Adam.rule, 2, Fused(ema=True))
+    with pytest.raises(ValueError, match="expected 7 columns, as there are 5 operands; got 6"):
+        kernels.prepare(np.zeros((1, 6), np.int64), np.zeros(5))
+    with pytest.raises(ValueError, match="table: expected the address of a copy on the device"):
+        kernels.prepare(np.zeros((2, 7), np.int64), np.zeros(5))
+
+
 def test_the_step_counter_compiles():
-    code = cuda_code.compile_kernel(*cuda_launch.advance_kernel(), (8, 0))
+    code = compiler.compile_kernel(*words.advance_kernel(), (8, 0))
     assert re.search(r"ld\.global\.\w64.*\s+add\.s64.*, 1;\s+st\.global\.\w64", code.ptx)
 
 
 def test_contraction_is_found(monkeypatch):
-    monkeypatch.setattr(cuda_code, "EXACT", ("-fma=1",))
+    monkeypatch.setattr(compiler, "EXACT", ("-fma=1",))
     for cls in fastoptim.Momentum, fastoptim.Adam:  # fused by the assembler alone, and by the compiler before it
         report = cuda.inspect(cls)
         assert any("fused" in line for line in report.violations())
@@ -88,7 +148,7 @@ def test_contraction_is_found(monkeypatch):
 
 
 def test_inexact_division_is_found(monkeypatch):
-    monkeypatch.setattr(cuda_code, "EXACT", ("-fma=0", "-prec-div=0", "-prec-sqrt=0"))
+    monkeypatch.setattr(compiler, "EXACT", ("-fma=0", "-prec-div=0", "-prec-sqrt=0"))
     assert any("not IEEE" in line for line in cuda.inspect(fastoptim.AdaGrad).violations())
 
 
@@ -97,10 +157,10 @@ def test_what_is_no_ieee_operation_is_found():
 
 
 def test_spills_and_missing_vectors_are_found(monkeypatch):
-    monkeypatch.setattr(cuda_code, "EXACT", (*cuda_code.EXACT, "-maxrregcount=32"))
+    monkeypatch.setattr(compiler, "EXACT", (*compiler.EXACT, "-maxrregcount=32"))
     assert any("spills" in line for line in cuda.inspect(fastoptim.Adam).violations())
     report = cuda.inspect(fastoptim.SGD)
-    assert any("ld.global.v4" in line for line in report._replace(accesses=(3, 1)).violations())
+    assert any("ld.global.v4" in line for line in report._replace(accesses=(9, 1)).violations())
 
 
 def test_machine_code_is_read_where_nvdisasm_is_installed():
@@ -118,11 +178,11 @@ def test_a_rule_in_a_kernel_of_your_own():
     adam = fastoptim.Adam.rule
 
     def kernel(p, g, m, v, lr, one_minus_beta1, one_minus_beta2, eps):
-        i = cuda.cuda.grid(1)
+        i = memory.cuda.grid(1)
         if i < p.size:
             p[i], m[i], v[i] = adam(p[i], g[i], m[i], v[i], lr, one_minus_beta1, one_minus_beta2, eps)
 
-    code = cuda_code.compile_kernel(kernel, (float32[::1],) * 4 + (float32,) * 4, (8, 0))
+    code = compiler.compile_kernel(kernel, (float32[::1],) * 4 + (float32,) * 4, (8, 0))
     assert "sqrt.rn.f32" in code.ptx
 
 
@@ -137,7 +197,34 @@ def test_info_never_raises():
     assert (info["problem"] is None) == bool(info["devices"])
     if info["problem"]:
         with pytest.raises(RuntimeError, match="no NVIDIA"):
-            cuda_launch.device_of(0)
+            device_of(0)
+
+
+@pytest.mark.skipif(bool(fastoptim.cuda_info()["devices"]), reason="there is a GPU here")
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: fastoptim.flatten({"p": np.ones(3)}, device="cuda"),
+        lambda: fastoptim.flatten({}, device="cuda"),
+        lambda: fastoptim.SGD().to("cuda"),
+        driver.require,
+    ],
+)
+def test_without_a_gpu_the_error_says_what_to_do(call):
+    for _ in range(2):  # the first failure leaves nothing half-imported
+        with pytest.raises(RuntimeError, match=r"no NVIDIA (driver|GPU) found.*nvidia-smi.*cpu"):
+            call()
+
+
+INFO = """
+import sys, fastoptim
+fastoptim.cuda_info()
+print([m for m in sys.modules if m.split(".")[0] == "numba_cuda" or m.startswith("numba.cuda")])
+"""
+
+
+def test_info_does_not_import_numba_cuda():
+    assert python(INFO).strip() == "[]"
 
 
 def test_without_numba_cuda_the_error_says_what_to_install():
@@ -145,10 +232,10 @@ def test_without_numba_cuda_the_error_says_what_to_install():
 import importlib.util, sys
 find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name == "numba_cuda" else find(name, *rest)
-from fastoptim.kernels import cuda_code
-assert not cuda_code.cuda_info()["extra"] and "fastoptim[cuda13]" in cuda_code.cuda_info()["problem"]
+from fastoptim import cuda_info
+assert not cuda_info()["extra"] and "fastoptim[cuda13]" in cuda_info()["problem"]
 try:
-    import fastoptim.kernels.cuda
+    from fastoptim.kernels.cuda import inspect
 except RuntimeError as error:
     print(error)
 """

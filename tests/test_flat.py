@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import fastoptim
-from fastoptim.buffers import ALIGNMENT
+from fastoptim.arrays.memory import ALIGNMENT
+from internals import count_rows
 from support import LAYOUTS, assert_same_bits, random
 
 F4, F8 = np.float32, np.float64
@@ -127,40 +128,24 @@ def test_what_flatten_refuses(wrong, words):
         fastoptim.flatten(wrong)
 
 
-class Counting:
-    """Stands before an optimizer's kernels and counts their calls."""
-
-    def __init__(self, loops):
-        self.loops, self.rows = loops, []
-
-    def compile(self, dtype, size):
-        self.loops.compile(dtype, size)
-
-    def run(self, spans, scalars, size):
-        self.rows.append(len(spans))
-        self.loops.run(spans, scalars, size)
-
-
 @pytest.fixture
-def counted(monkeypatch):
-    counting = Counting(fastoptim.Adam.kernels.loops)
-    monkeypatch.setitem(fastoptim.Adam.kernels.__dict__, "loops", counting)
-    return counting
+def rows(monkeypatch):
+    return count_rows(monkeypatch)
 
 
-def test_an_update_of_one_layout_is_one_call_of_one_row(params, counted):
+def test_an_update_of_one_layout_is_one_call_of_one_row(params, rows):
     flat = fastoptim.flatten(params)
     opt = fastoptim.Adam()
     for _ in range(3):
         opt.update(flat, flat.zeros_like())  # new buffers each time
-    assert counted.rows == [1, 1, 1]
+    assert rows == [1, 1, 1]
     opt.update(flat.copy(), flat.zeros_like())
-    assert counted.rows == [1, 1, 1, 1]
+    assert rows == [1, 1, 1, 1]
     opt.update(flat, dict(flat.zeros_like()))  # the general way: a row for each array, still one call
-    assert counted.rows[4:] == [3]
+    assert rows[4:] == [3]
 
 
-def test_state_made_in_another_order_is_found(params, counted):
+def test_state_made_in_another_order_is_found(params):
     flat, opt = fastoptim.flatten(params), fastoptim.Momentum(lr=1, momentum=0.5)
     expected, grads = copy.deepcopy(params), flat.copy()
     plain = fastoptim.Momentum(lr=1, momentum=0.5)

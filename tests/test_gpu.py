@@ -240,15 +240,15 @@ def test_capturable_gives_the_same_bits(cls):
 
 
 def test_capturable_beyond_the_last_row(monkeypatch):
-    from fastoptim.device import Clock
+    from fastoptim.step.counter import StepCounter
 
-    monkeypatch.setattr(Clock, "SHORTEST", 1)  # or there would be many to go through
+    monkeypatch.setattr(StepCounter, "SHORTEST", 1)  # or there would be many to go through
     host, on_gpu = arrays(0), to_gpu(arrays(0))
     a, b = fastoptim.Adam(beta1=0.1, beta2=0.2), fastoptim.Adam(beta1=0.1, beta2=0.2, capturable=True)
     for step in range(40):
         a.update(host, arrays(step))
         b.update(on_gpu, to_gpu(arrays(step)))
-    assert len(next(iter(b._clock._tables.values()))) < 40
+    assert len(next(iter(b._stepper.counts.on_gpu._tables.values()))) < 40
     assert_alike(on_gpu, host)
 
 
@@ -280,10 +280,10 @@ def test_a_tensor_that_requires_a_gradient_is_refused_by_name():
 
 
 def test_a_table_is_written_for_each_new_stream(monkeypatch):
-    from fastoptim import device
+    from fastoptim.step import gpu
 
-    written, write = [], device.write_words
-    monkeypatch.setattr(device, "write_words", lambda *args: (written.append(args[3]), write(*args)))
+    written, write = [], gpu.write_words
+    monkeypatch.setattr(gpu, "write_words", lambda *args: (written.append(args[3]), write(*args)))
     on_gpu, grads = to_gpu(arrays(0)), to_gpu(arrays(1))
     opt = fastoptim.SGD()
     for _ in range(3):

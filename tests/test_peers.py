@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastoptim
-from fastoptim import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
+from fastoptim import SGD, AdaGrad, Adam, Lion, Momentum, Nesterov, RMSprop
 from support import assert_close, assert_same_bits, random
 
 STEPS = 6
@@ -60,6 +60,12 @@ OPTAX = {
         Adam(0.1, 0.8, 0.9, 0.01, False),
         "adam",
         {"learning_rate": 0.1, "b1": 0.8, "b2": 0.9, "eps": 0.01},
+    ),
+    "Lion": (Lion(weight_decay=1e-3, decoupled=True), "lion", {"learning_rate": 1e-4}),
+    "Lion, other": (
+        Lion(0.1, 0.8, 0.7, weight_decay=0.2, decoupled=True),
+        "lion",
+        {"learning_rate": 0.1, "b1": 0.8, "b2": 0.7, "weight_decay": 0.2},
     ),
 }
 

@@ -1,4 +1,7 @@
-"""Threads and forks: two optimizers at once on every threading layer, and children of a parent that has trained."""
+"""Threads and forks: two optimizers at once on every threading layer, and children of a parent that has trained.
+
+All that takes time into account stands in this file, as files are what run beside each other.
+"""
 
 import os
 import time
@@ -8,7 +11,8 @@ import numpy as np
 import pytest
 
 import fastoptim
-from fastoptim.kernels import cpu, threads
+from fastoptim.kernels import threads
+from internals import SERIAL_LIMIT, delay_parallel_updates, forget_waits, updates_to_be_made_alone
 from support import python
 
 LAYERS = ["omp", "workqueue", "tbb"]
@@ -127,15 +131,9 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
 def test_threads_that_numba_was_given_are_used():
     assert numba.get_num_threads() >= 1
     code = """
-from fastoptim.kernels import cpu, threads
-threads.WAIT = float("inf")
-calls = []
-loops = fastoptim.Adam.kernels.loops
-parallel = loops._spans_parallel
-class Spy:
-    def compile(self, s): parallel.compile(s)
-    def __call__(self, spans, scalars, workers): calls.append(workers); parallel(spans, scalars, workers)
-loops._spans_parallel = Spy()
+from internals import never_go_on_alone, spy_on_workers
+never_go_on_alone()
+calls = spy_on_workers()
 train(0, 1)
 numba.set_num_threads(1)
 train(0, 1)
@@ -144,30 +142,58 @@ print(calls)
     assert python(SETUP + code, NUMBA_NUM_THREADS="2") == "[2]\n"
 
 
-def test_after_a_long_wait_for_a_core_one_thread_goes_on_alone(monkeypatch):
-    monkeypatch.setattr(threads, "_alone", 0)
-    monkeypatch.setattr(threads, "_patience", threads.PATIENCE[0])
+SMALL, LARGE = SERIAL_LIMIT + 1, 5_000_000  # elements
+
+
+@pytest.mark.parametrize("elements", [SMALL, LARGE])
+def test_after_a_long_wait_for_a_core_one_thread_goes_on_alone(elements, monkeypatch):
+    """At small sizes a millisecond is long; at large ones, much more than one thread is known to need."""
+    forget_waits(monkeypatch)
     monkeypatch.setattr(numba, "get_num_threads", lambda: 2)
-    size = cpu.SERIAL_LIMIT + 1
-    assert threads.workers(size) == 2
+    times = {"serial": 1e-9 * elements, "parallel": 0.0}
+    now, calls = [0.0], []
+    monkeypatch.setattr(threads, "perf_counter", lambda: now[0])
+
+    def called(kind):
+        calls.append(kind)
+        now[0] += times[kind]
+
+    def update(count):
+        del calls[:]
+        for _ in range(count):
+            threads.run(lambda *_: called("serial"), lambda *_: called("parallel"), 0, 0, elements)
+        return calls
+
+    times["parallel"] = 0.6e-9 * elements
+    assert update(2) == ["parallel"] * 2
     for wait in (threads.PATIENCE[0], 2 * threads.PATIENCE[0]):
-        threads.learn(2 * threads.WAIT)
-        assert [threads.workers(size) for _ in range(wait)] == [1] * wait
-        assert threads.workers(size) == 2
-        assert threads.workers(threads.CONTENDED_LIMIT + 1) == 2
-    threads.learn(0.0)
-    assert threads.workers(size) == 2
-    assert threads._patience == threads.PATIENCE[0]
+        times["parallel"] = 0.01 + 10e-9 * elements
+        assert update(1) == ["parallel"]
+        times["parallel"] = 0.6e-9 * elements
+        assert update(wait) == ["serial"] * wait
+    assert update(2) == ["parallel"] * 2  # and as this went well, patience is as short as at first
+    times["parallel"] = 0.01 + 10e-9 * elements
+    update(1)
+    assert updates_to_be_made_alone() == threads.PATIENCE[0]
+
+
+def test_a_large_update_takes_its_time(monkeypatch):
+    """More than a millisecond is no wait where one thread would need as long."""
+    forget_waits(monkeypatch)
+    monkeypatch.setattr(numba, "get_num_threads", lambda: 2)
+    now = [0.0]
+    monkeypatch.setattr(threads, "perf_counter", lambda: now[0])
+    for _ in range(3):
+        threads.run(None, lambda *_: now.__setitem__(0, now[0] + 1e-9 * LARGE), 0, 0, LARGE)
+    assert updates_to_be_made_alone() == 0
 
 
 def test_a_region_that_waits_is_noticed(monkeypatch):
-    monkeypatch.setattr(threads, "_alone", 0)
+    forget_waits(monkeypatch)
     monkeypatch.setattr(numba, "get_num_threads", lambda: 2)
-    loops = fastoptim.SGD.kernels.loops
-    p = {"p": np.zeros(cpu.SERIAL_LIMIT + 1, np.float32)}
+    p = {"p": np.zeros(SERIAL_LIMIT + 1, np.float32)}
     opt = fastoptim.SGD()
     opt.update(p, p)
-    parallel = loops._spans_parallel
-    monkeypatch.setattr(loops, "_spans_parallel", lambda *args: (time.sleep(3 * threads.WAIT), parallel(*args)))
+    delay_parallel_updates(monkeypatch, lambda: time.sleep(3 * threads.WAIT))
     opt.update(p, p)
-    assert threads._alone > 0
+    assert updates_to_be_made_alone() > 0

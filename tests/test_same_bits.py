@@ -5,11 +5,19 @@ import numpy as np
 import pytest
 
 import fastoptim
-from fastoptim.kernels import cpu, threads
+from internals import SERIAL_LIMIT, divide_work_among, never_go_on_alone
 from support import DTYPES, LAYOUTS, OPTIMIZERS, assert_same_bits, random
 
 SHAPES = {"a": (300, 211), "b": (7,), "c": (), "d": (0, 3), "e": (50_003,), "f": (64, 64)}
 MANY = numba.config.NUMBA_NUM_THREADS
+
+
+@pytest.fixture(scope="module", autouse=True)
+def all_threads():
+    """On a busy machine, too, nothing is left to one thread."""
+    with pytest.MonkeyPatch.context() as patch:
+        never_go_on_alone(patch)
+        yield
 
 
 def arrays(seed, dtype):
@@ -50,7 +58,7 @@ def assert_alike(actual, expected):
 
 
 def test_the_arrays_here_are_enough_for_all_threads():
-    assert sum(np.prod(shape, dtype=int) for shape in SHAPES.values()) > cpu.SERIAL_LIMIT
+    assert sum(np.prod(shape, dtype=int) for shape in SHAPES.values()) > SERIAL_LIMIT
 
 
 @pytest.mark.parametrize("threads", sorted({1, 2, 3, MANY} & set(range(1, MANY + 1))))
@@ -68,7 +76,7 @@ def test_any_number_of_threads(trained, threads):
 def test_any_division_of_the_work(trained, workers, monkeypatch):
     """More shares than this machine has threads: the kernel takes any number."""
     cls, dtype, expected = trained
-    monkeypatch.setattr(threads, "workers", lambda size: workers)
+    divide_work_among(workers, monkeypatch)
     assert_alike(train(cls, dtype), expected)
 
 
@@ -117,6 +125,16 @@ def test_public_kernels(trained, which):
         assert_same_bits(numbers, flattened(expected[f"{slot} {name}"] for name in SHAPES))
 
 
+def applied(rule, operands, scalars):
+    """What a rule returns for arrays: of all elements at once or, where it decides by an element's value, of each."""
+    try:
+        returned = rule(*operands, *scalars)
+        return returned if isinstance(returned, tuple) else (returned,)
+    except ValueError:  # "the truth value of an array is ambiguous"
+        each = [applied(rule, elements, scalars) for elements in zip(*map(np.ravel, operands), strict=True)]
+        return [np.array(values, operands[0].dtype).reshape(operands[0].shape) for values in zip(*each, strict=True)]
+
+
 def test_the_rule_itself_in_numpy(trained):
     """IEEE arithmetic, nothing contracted: NumPy, an operation at a time, gets the same bits from the same rule."""
     cls, dtype, expected = trained
@@ -126,8 +144,7 @@ def test_the_rule_itself_in_numpy(trained):
     rule = type(cls.rule)(cls.rule.__code__, namespace)
     for step in range(4):
         scalars = [dtype(x) for x in opt.scalars(step + 1)]
-        out = rule(p, arrays(step + 1, dtype)["a"], *state, *scalars)
-        p, *state = out if cls.slots else [out]
+        p, *state = applied(rule, (p, arrays(step + 1, dtype)["a"], *state), scalars)
     assert_same_bits(p, expected["a"])
     for slot, numbers in zip(cls.slots, state, strict=True):
         assert_same_bits(numbers, expected[f"{slot} a"])

@@ -26,6 +26,7 @@ from fastoptim.schedules import (
     step,
     warmup,
 )
+from fastoptim.schedules.checked import Then
 from support import assert_close
 
 CLASSES = [
@@ -216,7 +217,7 @@ def test_refused(cls, field):
     good = next(ours for ours in ALL if type(ours) is cls)
     arguments = {x.name: getattr(good, x.name) for x in fields(cls)}
     expected, _ = field.type.__metadata__
-    callables = [] if field.type is schedules.Then else [print, constant(1)]
+    callables = [] if field.type is Then else [print, constant(1)]
     for wrong in [*NUMBERS[expected], *NO_NUMBERS, *callables]:
         with pytest.raises(ValueError, match="expected") as caught:
             cls(**arguments | {field.name: wrong})

@@ -20,8 +20,8 @@ examples:
 DEMO = """\
 Train a NumPy network on scikit-learn's handwritten digits, once with each
 optimizer, from the same weights and on the same batches. Prints test accuracies
-and the time of an update, beside that of the same formulas as NumPy
-expressions, and plots the loss curves. The same seed gives the same accuracies.
+and the time of an update, beside that of the same rule on whole NumPy arrays,
+and plots the loss curves. The same seed gives the same accuracies.
 """
 DEMO_EXAMPLES = """\
 examples:

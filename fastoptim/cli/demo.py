@@ -49,7 +49,7 @@ def _train_all(optimizers: Sequence[type[Optimizer]], seed: int, epochs: int, co
             task = progress.add_task(cls.__name__, total=epochs)
             progress.refresh()
             on_epoch = partial(progress.update, task, advance=1, refresh=True)
-            trainings.append(train(with_learning_rate(cls), data, seed, epochs, on_epoch))
+            trainings.append(train(with_learning_rate(cls, data, seed), data, seed, epochs, on_epoch))
             if progress.disable:  # a file or a pipe: one line for each
                 name, accuracy = trainings[-1].name, trainings[-1].accuracy
                 console.print(f"[{i}/{len(optimizers)}] {name} {accuracy:.1%}", highlight=False, markup=False)
@@ -60,7 +60,7 @@ def _table(trainings: Sequence[Training], console: Console) -> Table:
     micro = "us" if console.options.ascii_only else "µs"
     table = Table(
         box=box.SIMPLE_HEAD,
-        caption="Times: the median of a training's updates. NumPy: the same formulas as array expressions.",
+        caption="Times: the median of a training's updates. NumPy: the same rule on whole arrays.",
         caption_justify="left",
     )
     table.add_column("optimizer", style="bold")

@@ -4,27 +4,32 @@ from functools import cached_property
 from typing import Any
 
 from fastoptim.kernels.cpu import CpuKernels
-from fastoptim.kernels.extras import NOTHING, Extras, signature
+from fastoptim.kernels.fuse import NOTHING, Fused, signature
 from fastoptim.kernels.rule import Rule
 
 __all__ = ["Kernels"]
 
 
 class Kernels:
-    """What an optimizer's rule is compiled to, for those who call kernels themselves: `Adam.kernels.cpu`."""
+    """What an optimizer's rule is compiled to, for those who call kernels themselves: `Adam.kernels.cpu`.
 
-    def __init__(self, rule: Rule, slots: int, extras: Extras = NOTHING) -> None:
-        self._rule, self._slots, self.extras = rule, slots, extras
-        self.scalar_names = signature(rule, slots, extras).scalars
-        self._others: dict[Extras, Kernels] = {}
+    Attributes:
+        fused: the options that the passes include beside the rule.
+        scalar_names: of a step's numbers, in order.
+    """
 
-    def including(self, extras: Extras) -> "Kernels":
-        """The kernels that do more in the same pass."""
-        if extras == self.extras:
+    def __init__(self, rule: Rule, slots: int, fused: Fused = NOTHING) -> None:
+        self._rule, self._slots, self.fused = rule, slots, fused
+        self.scalar_names = signature(rule, slots, fused).scalars
+        self._variants: dict[Fused, Kernels] = {}
+
+    def including(self, fused: Fused) -> "Kernels":
+        """The kernels that include other options in the same pass."""
+        if fused == self.fused:
             return self
-        if extras not in self._others:
-            self._others[extras] = Kernels(self._rule, self._slots, extras)
-        return self._others[extras]
+        if fused not in self._variants:
+            self._variants[fused] = Kernels(self._rule, self._slots, fused)
+        return self._variants[fused]
 
     @property
     def scalar_count(self) -> int:
@@ -32,16 +37,16 @@ class Kernels:
         return len(self.scalar_names)
 
     @cached_property
-    def loops(self) -> CpuKernels:
-        """The kernels that `Optimizer.update` runs on host arrays."""
-        return CpuKernels(self._rule, self._slots, self.extras)
+    def on_cpu(self) -> CpuKernels:
+        """The passes that `Optimizer.update` runs on host arrays."""
+        return CpuKernels(self._rule, self._slots, self.fused)
 
     @cached_property
-    def device_loops(self) -> Any:
+    def on_gpu(self) -> Any:
         """The kernels that `Optimizer.update` runs on arrays on a GPU."""
-        from fastoptim.kernels.cuda import CudaKernels  # imported when it is asked for, as it takes a second
+        from fastoptim.kernels.cuda.elementwise import CudaKernels  # needs the package numba-cuda
 
-        return CudaKernels(self._rule, self._slots, self.extras)
+        return CudaKernels(self._rule, self._slots, self.fused)
 
     @property
     def cuda(self) -> Any:
@@ -50,14 +55,14 @@ class Kernels:
         Raises:
             RuntimeError: if numba-cuda is not installed; it says what to install.
         """
-        return self.device_loops.kernel
+        return self.on_gpu.kernel
 
     @property
     def cpu(self) -> Any:
         """`kernel(p, g, state, scalars)` on all of numba's threads; see its docstring for shapes and scalars."""
-        return self.loops.kernel
+        return self.on_cpu.kernel
 
     @property
     def cpu_serial(self) -> Any:
         """`kernel(p, g, state, scalars)` on the calling thread, for your own parallel loop or a forked process."""
-        return self.loops.kernel_serial
+        return self.on_cpu.kernel_serial

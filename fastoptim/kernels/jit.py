@@ -40,10 +40,10 @@ def compiled(function: Any = None, **options: Any) -> Any:
         dispatcher = njit(function, cache=True, **options)
     except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
         return njit(function, **options)
-    cache = dispatcher._cache
-    cache._cache_file = _FileForEachKey(
-        cache.cache_path, cache._impl.filename_base, cache._impl.locator.get_source_stamp()
-    )
+    cache = dispatcher._cache  # noqa: SLF001  # numba has no other way to a cache of one's own
+    own = cache._impl  # noqa: SLF001
+    file = _FileForEachKey(cache.cache_path, own.filename_base, own.locator.get_source_stamp())
+    cache._cache_file = file  # noqa: SLF001
     return dispatcher
 
 

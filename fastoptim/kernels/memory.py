@@ -1,13 +1,18 @@
 """Memory by its address, from compiled code: how one kernel call reaches any number of arrays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic, register_jitable
 
 from fastoptim.kernels.jit import jitable
+from fastoptim.kernels.storage import Storage
+
+WORD = 8  # bytes of an int64
+WORDS = np.empty(0, np.int64)
 
 
 @intrinsic
@@ -26,14 +31,56 @@ def array_at(address: Any, like: Any, size: Any) -> Any:
     return carray(_pointer(address, like), (size,))
 
 
-def rows_at(count: int) -> Callable[..., Any]:
-    """`(address, stride, like, size) -> ` a tuple of `count` arrays as of `array_at`, `stride` bytes apart."""
-    if count == 0:
-        return jitable(count)(lambda address, stride, like, size: ())
-    before, last = rows_at(count - 1), count - 1
+@intrinsic
+def load_word(typing_context: Any, address: Any) -> Any:
+    """The int64 at an address."""
 
-    @jitable(count)
-    def every(address: Any, stride: Any, like: Any, size: Any) -> Any:
-        return before(address, stride, like, size) + (array_at(address + last * stride, like, size),)
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        return builder.load(builder.inttoptr(values[0], ir.IntType(64).as_pointer()))
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def store_word(typing_context: Any, address: Any, value: Any) -> Any:
+    """Write the int64 at an address."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        builder.store(values[1], builder.inttoptr(values[0], ir.IntType(64).as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+# For closures, which need functions around the intrinsics: numba pickles an intrinsic that a closure refers to under
+# another name each time, so that the closure would never be found in the cache.
+
+
+@register_jitable
+def word_at(address: Any) -> Any:
+    """The int64 at an address."""
+    return load_word(address)
+
+
+@register_jitable
+def set_word(address: Any, value: Any) -> None:
+    """Write the int64 at an address."""
+    store_word(address, value)
+
+
+def operands_at(storages: Sequence[Storage]) -> Callable[..., Any]:
+    """`(row, start, size) -> ` a tuple of the operands' arrays of `size` elements, from element `start` on.
+
+    `row` is the address of a row of a table; its first words are the operands' addresses.
+    """
+    if not storages:
+        return jitable("operands", "")(lambda row, start, size: ())
+    last, itemsize = len(storages) - 1, storages[-1].itemsize
+    before, like = operands_at(storages[:-1]), np.empty(0, storages[-1].dtype)
+
+    @jitable("operands", *(storage.dtype.char for storage in storages))
+    def every(row: Any, start: Any, size: Any) -> Any:
+        address = word_at(row + last * WORD) + start * itemsize
+        return before(row, start, size) + (array_at(address, like, size),)
 
     return every

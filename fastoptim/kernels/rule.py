@@ -11,6 +11,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 Rule = Callable[..., Any]
+MOST_ARGUMENTS = 24  # of a rule: numba compiles a chain of functions for them, and runs out of stack soon after
 LIBRARIES = {*sys.stdlib_module_names, "numpy", "numba"}  # whose functions change with their releases alone
 
 
@@ -27,9 +28,13 @@ def rule(function: Rule) -> Rule:
     The function stays a plain Python function that `@njit` code may call too.
 
     Raises:
-        TypeError: if the parameters are not positional ones that begin with `p, g`.
+        TypeError: if the parameters are not positional ones that begin with `p, g`, or are more than 24.
     """
     parameters = list(inspect.signature(function).parameters.values())
+    if len(parameters) > MOST_ARGUMENTS:
+        raise TypeError(
+            f"rule {function.__name__}: it has {len(parameters)} arguments, expected at most {MOST_ARGUMENTS}"
+        )
     if any(x.kind is not x.POSITIONAL_OR_KEYWORD for x in parameters) or arguments(function)[:2] != ("p", "g"):
         raise TypeError(
             f"rule {function.__name__}{inspect.signature(function)}: expected (p, g, *state, *scalars), each by name"

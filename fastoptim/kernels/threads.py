@@ -3,55 +3,85 @@
 import os
 import threading
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 import numba
 
 # After a matrix product the threads of BLAS spin on, and a parallel region that waits for one of their cores takes some
-# milliseconds. Up to so many elements nothing else takes so long; then one thread makes the next updates, which cannot
-# change a bit, and after each further such wait twice as many.
-CONTENDED_LIMIT, WAIT = 262_144, 0.001  # elements, seconds
-PATIENCE = 64, 4096  # updates, at first and at most
+# milliseconds. Other processes on the machine have the same effect. So the regions' time is compared with what one
+# thread would need. If they take longer, one thread makes the next updates, which changes no bit. After each further
+# attempt that fails, it makes twice as many.
+WAIT = 0.0005  # seconds: shorter regions are no reason to change anything
+SLOWER = 1.25  # times what one thread needs: less is noise
+PATIENCE = 8, 4096  # updates, at first and at most
+PACE = 1e-9  # seconds an element on one thread, before it is measured: a wrong guess costs a few updates, which teach
+MEMORY = 0.25  # how much a new measurement counts beside those before
 
 _forked = False
 _launch_lock = threading.Lock()
-_alone, _patience = 0, PATIENCE[0]  # updates that one thread makes yet, and those after the next wait
 
 
-def run(serial: Any, parallel: Any, size: int, limit: int, *arguments: Any) -> Any:
-    """Call `serial(*arguments)`, or `parallel(*arguments, workers)` for more elements than the limit.
+@dataclass(slots=True)
+class Contention:
+    """What was learned about one pass.
 
-    Both have to give the same bits.
+    Attributes:
+        alone: how many more updates one thread makes.
+        patience: how many it will make after the next failed attempt with all threads.
+        pace: seconds an element on one thread.
+        region: seconds of a parallel region, averaged over the last ones.
     """
-    if size <= limit or (count := workers(size)) == 1:
-        return serial(*arguments)
+
+    alone: int = 0
+    patience: int = PATIENCE[0]
+    pace: float = PACE
+    region: float | None = None
+
+    def learn_serial(self, seconds: float, elements: int) -> None:
+        """Take into account how long one thread took."""
+        pace = seconds / elements
+        self.pace = pace if self.pace == PACE else min(self.pace + MEMORY * (pace - self.pace), 2 * pace)
+
+    def learn_parallel(self, seconds: float, elements: int) -> None:
+        """Take into account how long a parallel region took."""
+        self.region = seconds if self.region is None else self.region + MEMORY * (seconds - self.region)
+        if self.region > max(WAIT, SLOWER * self.pace * elements):
+            self.alone, self.patience = self.patience, min(2 * self.patience, PATIENCE[1])
+            self.region = None
+        else:
+            self.patience = PATIENCE[0]
+
+
+_contention: dict[Any, Contention] = {}
+
+
+def run(serial: Any, parallel: Any, launch: int, key: Any, elements: int) -> None:
+    """Call `serial(launch, 1)`, or `parallel(launch, workers)`. Both give the same bits.
+
+    Args:
+        serial: the launcher for one thread.
+        parallel: that for all threads.
+        launch: the address of what they have to call.
+        key: tells apart what differs in speed.
+        elements: how many there are, at least one.
+    """
+    if _forked or (workers := int(numba.get_num_threads())) == 1:
+        serial(launch, 1)
+        return
+    known = _contention.get(key)
+    if known is None:
+        known = _contention[key] = Contention()
     start = perf_counter()
-    with _launch():
-        result = parallel(*arguments, count)
-    if size <= CONTENDED_LIMIT:
-        learn(perf_counter() - start)
-    return result
-
-
-def workers(size: int) -> int:
-    """How many threads work on `size` elements."""
-    global _alone
-    if _forked:
-        return 1
-    if _alone > 0 and size <= CONTENDED_LIMIT:
-        _alone -= 1
-        return 1
-    return int(numba.get_num_threads())
-
-
-def learn(seconds: float) -> None:
-    """Take into account how long a parallel region took in which there was little to do."""
-    global _alone, _patience
-    if seconds > WAIT:
-        _alone, _patience = _patience, min(2 * _patience, PATIENCE[1])
+    if known.alone > 0:
+        known.alone -= 1
+        serial(launch, 1)
+        known.learn_serial(perf_counter() - start, elements)
     else:
-        _patience = PATIENCE[0]
+        with _launch():
+            parallel(launch, workers)
+        known.learn_parallel(perf_counter() - start, elements)
 
 
 def _after_fork_in_child() -> None:

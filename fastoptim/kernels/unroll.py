@@ -4,12 +4,16 @@ Each function here builds, by recursion in Python, a chain of tiny functions tha
 plain functions made callable from compiled code, because a closure over a compiled one never hits numba's cache.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastoptim.kernels.jit import jitable
 
 Jitable = Callable[..., Any]
+
+
+def _names(functions: Sequence[Jitable]) -> list[str]:
+    return [function.__name__ for function in functions]
 
 
 def cast(count: int) -> Jitable:
@@ -20,23 +24,33 @@ def cast(count: int) -> Jitable:
     return jitable(count)(lambda x, like: before(x, like) + (like.dtype.type(x[last]),))
 
 
-def load(count: int) -> Jitable:
-    """`(rows, i) -> (rows[0][i], ..., rows[count - 1][i])`."""
+def load(loads: Sequence[Jitable]) -> Jitable:
+    """`(arrays, i) -> (loads[0](arrays[0], i), loads[1](arrays[1], i), ...)`."""
+    count = len(loads)
     if count == 0:
-        return jitable(count)(lambda rows, i: ())
-    before, last = load(count - 1), count - 1
-    return jitable(count)(lambda rows, i: before(rows, i) + (rows[last][i],))
+        return jitable(count)(lambda arrays, i: ())
+    before, own, last = load(loads[:-1]), loads[-1], count - 1
+    return jitable(*_names(loads))(lambda arrays, i: before(arrays, i) + (own(arrays[last], i),))
 
 
-def store(count: int) -> Jitable:
-    """`(rows, i, values) -> None`, doing `rows[0][i] = values[0]` and so on."""
+def store(stores: Sequence[Jitable]) -> Jitable:
+    """`(arrays, i, values) -> None`, doing `stores[0](arrays[0], i, values[0])` and so on."""
+    count = len(stores)
     if count == 0:
-        return jitable(count)(lambda rows, i, values: None)
-    before, last = store(count - 1), count - 1
+        return jitable(count)(lambda arrays, i, values: None)
+    before, own, last = store(stores[:-1]), stores[-1], count - 1
 
-    @jitable(count)
-    def every(rows: Any, i: Any, values: Any) -> None:
-        before(rows, i, values)
-        rows[last][i] = values[last]
+    @jitable(*_names(stores))
+    def every(arrays: Any, i: Any, values: Any) -> None:
+        before(arrays, i, values)
+        own(arrays[last], i, values[last])
 
     return every
+
+
+def rows(count: int) -> Jitable:
+    """`(matrix, start, stop) -> (matrix[0, start:stop], ..., matrix[count - 1, start:stop])`."""
+    if count == 0:
+        return jitable(count)(lambda matrix, start, stop: ())
+    before, last = rows(count - 1), count - 1
+    return jitable(count)(lambda matrix, start, stop: before(matrix, start, stop) + (matrix[last, start:stop],))

@@ -4,9 +4,9 @@ https://jmlr.org/papers/v12/duchi11a.html, the diagonal form
 
 from math import sqrt
 
-from fastoptim.hyperparameters import Number, nonnegative
 from fastoptim.kernels.rule import rule
 from fastoptim.optimizer import Optimizer
+from fastoptim.settings.fields import Number, nonnegative
 
 
 @rule

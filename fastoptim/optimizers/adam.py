@@ -2,9 +2,9 @@
 
 from math import sqrt
 
-from fastoptim.hyperparameters import Number, fraction, nonnegative, switch
 from fastoptim.kernels.rule import rule
 from fastoptim.optimizer import Optimizer
+from fastoptim.settings.fields import Number, fraction, nonnegative, switch
 
 
 @rule

@@ -2,9 +2,9 @@
 https://doi.org/10.1016/0041-5553(64)90137-5
 """
 
-from fastoptim.hyperparameters import Number, fraction, nonnegative
 from fastoptim.kernels.rule import rule
 from fastoptim.optimizer import Optimizer
+from fastoptim.settings.fields import Number, fraction, nonnegative
 
 
 @rule

@@ -4,9 +4,9 @@ rewritten for the parameters at which the gradient is taken, as Bengio, Boulange
 https://arxiv.org/abs/1212.0901, section 3.5
 """
 
-from fastoptim.hyperparameters import Number, fraction, nonnegative
 from fastoptim.kernels.rule import rule
 from fastoptim.optimizer import Optimizer
+from fastoptim.settings.fields import Number, fraction, nonnegative
 
 
 @rule

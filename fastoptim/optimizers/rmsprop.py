@@ -4,9 +4,9 @@ https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf
 
 from math import sqrt
 
-from fastoptim.hyperparameters import Number, fraction, nonnegative
 from fastoptim.kernels.rule import rule
 from fastoptim.optimizer import Optimizer
+from fastoptim.settings.fields import Number, fraction, nonnegative
 
 
 @rule

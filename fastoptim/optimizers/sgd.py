@@ -2,9 +2,9 @@
 https://doi.org/10.1214/aoms/1177729586
 """
 
-from fastoptim.hyperparameters import Number, nonnegative
 from fastoptim.kernels.rule import rule
 from fastoptim.optimizer import Optimizer
+from fastoptim.settings.fields import Number, nonnegative
 
 
 @rule

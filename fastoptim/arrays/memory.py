@@ -1,0 +1,101 @@
+"""Where arrays are: the host's memory or a GPU's, and how to make, fill, read and copy them there."""
+
+import math
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+ALIGNMENT = 64  # bytes: a cache line
+
+
+class Memory(Protocol):
+    """What the host's memory and a GPU's can do."""
+
+    name: str
+    alignment: int  # bytes; of each parameter's state
+
+    def zeros(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        """Zeros in a new, contiguous array."""
+
+    def address(self, array: Any) -> int:
+        """Where an array begins."""
+
+    def write(self, array: Any, numbers: Array) -> None:
+        """Copy numbers from the host into an array."""
+
+    def read(self, array: Any) -> Array:
+        """The numbers of an array, on the host."""
+
+    def copy(self, pairs: Iterable[tuple[Any, Any]]) -> None:
+        """Copy, bit for bit, the second array of each pair into the first one, of the same shape and dtype.
+
+        On a GPU the arrays are contiguous, and this waits for all streams.
+        """
+
+    def clear(self, arrays: Iterable[Any], stream: Any = None) -> None:
+        """Set arrays to zero, on a GPU in the order of a stream."""
+
+    def current(self, infos: Iterable[Any]) -> AbstractContextManager[Any]:
+        """Within it, new arrays are on the device that these are on."""
+
+
+class HostMemory:
+    """The machine's own memory: arrays of NumPy."""
+
+    name = "cpu"
+    alignment = 1
+
+    def zeros(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """`np.zeros(shape, dtype)` that begins at a multiple of `ALIGNMENT`."""
+        size = math.prod(shape) * dtype.itemsize
+        memory = np.zeros(size + ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % ALIGNMENT
+        return memory[start : start + size].view(dtype).reshape(shape)
+
+    def address(self, array: Array) -> int:
+        """Where an array begins."""
+        return int(array.ctypes.data)
+
+    def write(self, array: Array, numbers: Array) -> None:
+        """Copy numbers into an array."""
+        array[...] = numbers
+
+    def read(self, array: Array) -> Array:
+        """The array itself."""
+        return array
+
+    def copy(self, pairs: Iterable[tuple[Array, Array]]) -> None:
+        """Copy the second array of each pair into the first."""
+        for target, source in pairs:
+            np.copyto(target, source)
+
+    def clear(self, arrays: Iterable[Array], stream: Any = None) -> None:
+        """Set arrays to zero."""
+        for array in arrays:
+            array[...] = 0
+
+    def current(self, infos: Iterable[Any]) -> AbstractContextManager[Any]:
+        """There is one device."""
+        return nullcontext()
+
+
+HOST = HostMemory()
+
+
+def memory_of(device: str) -> Memory:
+    """Where the arrays of a device are.
+
+    Raises:
+        ValueError: if the device is neither "cpu" nor "cuda".
+        RuntimeError: if "cuda" cannot be had; it says what is missing.
+    """
+    if device == "cpu":
+        return HOST
+    if device == "cuda":
+        from fastoptim.arrays.gpu import gpu_memory  # needs the package numba-cuda
+
+        return gpu_memory()
+    raise ValueError(f"device: expected 'cpu' or 'cuda', got {device!r}")

@@ -1,0 +1,140 @@
+"""`save`: arrays from where they are to the disk."""
+
+import contextlib
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from fastoptim.arrays.flat import FlatDict
+from fastoptim.arrays.info import check_array, on_gpu
+from fastoptim.arrays.memory import HOST, Array
+from fastoptim.checkpoint import pieces
+from fastoptim.checkpoint.files import replacing
+from fastoptim.checkpoint.format import (
+    FORMAT,
+    GROUPS,
+    HEADER_LIMIT,
+    Entry,
+    check_json,
+    header,
+    in_order,
+    safetensors_package,
+)
+from fastoptim.checkpoint.stored import StoredArray
+
+
+def save(path: str | os.PathLike[str], params: Mapping[str, Any], opt: Any = None, **metadata: Any) -> None:
+    """Write parameters, an optimizer's state and metadata to one file.
+
+    A file that is there already is replaced in one moment: whatever happens meanwhile, it is the old one or the new
+    one, whole. The new one is written beside it first, as ".fastoptim-*.tmp", and is on the disk when this returns. It
+    has the old one's permissions; a link stays one, and its target is replaced. A process that is killed leaves its
+    temporary file behind. The next `save` into that folder removes those of the same machine's dead processes.
+
+    The arrays are written from where they are, without a copy (those on a GPU are copied to the host). No other thread
+    may write into them meanwhile: the file would be refused as damaged.
+
+    Args:
+        path: the file; "model.safetensors", say.
+        params: from name, a `str`, to float32 or float64 `numpy.ndarray`, of any shape and strides, or to an array on a
+            GPU; or a `FlatDict`.
+        opt: an optimizer, or whatever else has such a `state_dict()`.
+        metadata: what else to keep, by name: str, int, float (NaN and infinities, too), bool, None, and lists and dicts
+            of these.
+
+    Raises:
+        TypeError: `params` is no mapping, a name is no str, a value is not a float32 or float64 array, `opt` has no
+            `state_dict`, or a piece of metadata is none of the above.
+        ValueError: a name is no valid Unicode, or there is too much that is no array.
+        OSError: the file cannot be written; `FileNotFoundError`, which names the folder, where there is no such folder.
+            After any of these the old file is still there; or the new one, where its folder could not be synced.
+        RuntimeError: the safetensors package is not installed.
+    """
+    safetensors_package()  # better to notice now that the file could not be read again here
+    arrays, text = _described(params, opt, metadata)
+    entries = in_order(Entry(name, array.dtype, array.shape) for name, array in arrays.items())
+    first = header(text, entries)
+    if len(first) - 8 > HEADER_LIMIT:
+        raise ValueError(f"metadata and names: {len(first) - 8:,} bytes, expected at most {HEADER_LIMIT:,}")
+    with replacing(os.path.realpath(os.fsdecode(path))) as file, ThreadPoolExecutor(1) as pool:
+        # The package's own writer makes no copies, either, but wants contiguous arrays and the checksum beforehand.
+        _write(file, first)
+        crc = zlib.crc32(first)
+        for entry in entries:
+            for piece in pieces.bytes_of(arrays[entry.name]):
+                crc = _write_and_sum(file, piece, crc, pool)
+        os.lseek(file, 0, os.SEEK_SET)
+        _write(file, header(text, entries, crc))
+
+
+def _described(params: Any, opt: Any, metadata: dict[str, Any]) -> tuple[dict[str, Array], str]:
+    """All arrays, by their names in the file, and a JSON text of the rest."""
+    if not isinstance(params, Mapping):
+        raise TypeError(f"params: expected a mapping from name to array, got {type(params).__name__}")
+    if opt is not None and not hasattr(opt, "state_dict"):
+        raise TypeError(f"opt: expected an optimizer, got {type(opt).__name__}, which has no state_dict")
+    if isinstance(params, FlatDict) and params.memory is not HOST:
+        params = params.to_host()
+    for key, value in metadata.items():
+        check_json(value, f"metadata {key!r}")
+    state = None if opt is None else dict(opt.state_dict())
+    groups: dict[str, Mapping[str, Any]] = {"params": params}
+    document: dict[str, Any] = {"format": FORMAT, "metadata": metadata, "slots": {}, "state": state}
+    if state is not None:
+        for slot, views in state.pop("slots").items():
+            if not isinstance(slot, str) or "/" in slot:
+                raise TypeError(f"slots: expected names without '/', got {slot!r}")
+            groups[f"slots/{slot}"] = views
+            document["slots"][slot] = list(views)
+        groups |= {group: state.pop(group) for group in GROUPS[1:]}
+        check_json(state, "state")
+    arrays = {}
+    for group, named in groups.items():
+        for name, array in named.items():
+            what = f"{group}[{name!r}]"
+            if not isinstance(name, str):
+                raise TypeError(f"{what}: a file's names are str, got {type(name).__name__}")
+            if any("\ud800" <= character <= "\udfff" for character in name):
+                raise ValueError(f"{what}: the name is no valid Unicode")
+            arrays[f"{group}/{name}"] = _on_host(array, what)
+    document |= {group: list(groups.get(group, ())) for group in GROUPS}
+    return arrays, json.dumps(document, separators=(",", ":"))
+
+
+def _on_host(array: Any, what: str) -> Array:
+    if isinstance(array, StoredArray):  # from one file to another
+        return np.asarray(array)
+    if on_gpu(array):
+        for method in "copy_to_host", "get", "cpu":  # of Numba, CuPy and torch
+            if hasattr(array, method):
+                array = np.asarray(getattr(array, method)())
+                break
+    check_array(array, what)
+    return np.asarray(array)
+
+
+def _write(file: int, content: bytes | memoryview) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+
+
+def _write_and_sum(file: int, piece: memoryview, crc: int, pool: ThreadPoolExecutor) -> int:
+    """Write a piece and have the disk begin with it. Return the checksum with it, computed meanwhile if that pays."""
+    if len(piece) < pieces.PIECE // 8:
+        _write(file, piece)
+        return zlib.crc32(piece, crc)
+    job = None
+    with contextlib.suppress(RuntimeError):  # no new threads once the interpreter shuts down
+        job = pool.submit(zlib.crc32, piece, crc)
+    _write(file, piece)
+    if hasattr(os, "posix_fadvise"):  # Linux starts to write what it is asked to forget; fsync finds little left
+        with contextlib.suppress(OSError):
+            end = os.lseek(file, 0, os.SEEK_CUR)
+            os.posix_fadvise(file, end - len(piece), len(piece), os.POSIX_FADV_DONTNEED)
+    return zlib.crc32(piece, crc) if job is None else job.result()

@@ -1,0 +1,178 @@
+"""The loops for CUDA, written once for all rules.
+
+A kernel works on the same segments as the CPU's. Blocks of threads take tiles of elements, counted through all
+segments, so that one large array among many small ones keeps the whole GPU busy.
+"""
+
+import math
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import register_jitable
+
+from fastoptim.kernels.cuda.memory import INT64, SIMULATED, VECTOR, cuda, element_loader, element_storer, reader
+from fastoptim.kernels.fuse import Fused, around, signature, typed
+from fastoptim.kernels.rule import Rule, arguments
+from fastoptim.kernels.storage import Storage
+from fastoptim.kernels.table import PARAM, columns
+
+
+def build(
+    rule: Rule, slots: int, fused: Fused, storages: tuple[Storage, ...], many: bool, on_device: bool
+) -> tuple[Callable[..., None], tuple[Any, ...]]:
+    """The kernel of a rule as a Python function, and the numba types of its arguments, which `Launch` passes.
+
+    Args:
+        rule: of one element.
+        slots: how many the rule has.
+        fused: the options around the rule.
+        storages: of every operand. The elements of computation have the parameter's dtype.
+        many: take a table of segments. The kernel for one segment has no loop over rows, and needs fewer registers.
+        on_device: read the scalars from the device's memory. Otherwise they are arguments.
+
+    Raises:
+        ValueError: if the operands' dtypes differ.
+    """
+    operands, dtype = len(storages), storages[PARAM].dtype
+    if set(storages) != {storages[PARAM]}:
+        found = ", ".join(storage.dtype.name for storage in storages)
+        raise ValueError(f"storages: expected the parameter's dtype for every operand, got {found}")
+    has_clip_norm = int(fused.clip_norm)
+    scalar_count = len(signature(rule, slots, fused).scalars) - has_clip_norm  # clip_coef is always on the device
+    shift = dtype.itemsize.bit_length() - 1
+    width = VECTOR // dtype.itemsize
+    width_shift = width.bit_length() - 1
+    load_one, load_vector = element_loader(storages, 1), element_loader(storages, width)
+    store_one = element_storer(storages, 1, fused.zero_grads)
+    store_vector = element_storer(storages, width, fused.zero_grads)
+    updated_one, updated_vector = _updated(rule, slots, fused, 1), _updated(rule, slots, fused, width)
+    differing_bits = _differing_bits(operands)
+    word, addresses_at, scalar_row_and_end = reader(INT64, 1), reader(INT64, operands), reader(INT64, 2)
+    scalars_at, clip_coef_at = reader(dtype, scalar_count), reader(dtype, has_clip_norm)
+    row_bytes, end_bytes = columns(operands) * 8, operands * 8
+
+    @register_jitable
+    def update_run(addresses: Any, first: Any, size: Any, scalars: Any) -> None:
+        """A block updates `size` elements of a segment from `first` on.
+
+        It uses vectors where these are aligned in all operands; it updates the elements before and after one by one.
+        """
+        head = size
+        if not differing_bits(addresses) & (VECTOR - 1):
+            head = min(size, -((addresses[PARAM] >> shift) + first) & (width - 1))
+        vector_elements = (size - head) >> width_shift << width_shift
+        i = first + head + cuda.threadIdx.x * width
+        end = first + head + vector_elements
+        while i < end:
+            store_vector(addresses, i, updated_vector(load_vector(addresses, i), scalars))
+            i += cuda.blockDim.x * width
+        single = cuda.threadIdx.x
+        while single < size - vector_elements:
+            i = first + (single if single < head else single + vector_elements)
+            store_one(addresses, i, updated_one(load_one(addresses, i), scalars))
+            single += cuda.blockDim.x
+
+    @register_jitable
+    def row_of(table: Any, rows: Any, element: Any) -> Any:
+        """The first row whose END is greater than an element's number."""
+        low, high = 0, rows - 1
+        while low < high:
+            middle = (low + high) >> 1
+            if scalar_row_and_end(table + middle * row_bytes + end_bytes)[1] > element:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    @register_jitable
+    def step_rows_on_device(scalars: Any) -> Any:
+        address, steps, step = scalars
+        now = min(word(step)[0], steps - 1) if steps > 1 else 0
+        return address + ((now * scalar_count) << shift)
+
+    @register_jitable
+    def scalars_on_device(step_rows: Any, scalar_row: Any, clip_coef: Any) -> Any:
+        return scalars_at(step_rows + ((scalar_row * scalar_count) << shift)) + clip_coef_at(clip_coef)
+
+    @register_jitable
+    def scalars_given(scalars: Any, scalar_row: Any, clip_coef: Any) -> Any:
+        return scalars + clip_coef_at(clip_coef)
+
+    # the scalars of this step, a row of them for each group of segments; and those of one row
+    step_rows_of = step_rows_on_device if on_device else register_jitable(lambda scalars: scalars)
+    scalars_of = scalars_on_device if on_device else scalars_given
+
+    def update_segment(addresses: Any, scalar_row: Any, size: Any, tile: Any, clip_coef: Any, scalars: Any) -> None:
+        numbers = scalars_of(step_rows_of(scalars), scalar_row, clip_coef)
+        start = cuda.blockIdx.x * tile
+        while start < size:
+            update_run(addresses, start, min(tile, size - start), numbers)
+            start += cuda.gridDim.x * tile
+
+    def update_segments(table: Any, rows: Any, size: Any, tile: Any, clip_coef: Any, scalars: Any) -> None:
+        step_rows = step_rows_of(scalars)
+        numbers = scalars_of(step_rows, 0, clip_coef)
+        start = cuda.blockIdx.x * tile
+        while start < size:
+            stop = min(start + tile, size)
+            row = row_of(table, rows, start)
+            while start < stop:
+                at = table + row * row_bytes
+                begin = scalar_row_and_end(at - row_bytes + end_bytes)[1] if row > 0 else 0
+                addresses = addresses_at(at)
+                scalar_row, end = scalar_row_and_end(at + end_bytes)
+                until = min(end, stop)
+                if start < until:
+                    if on_device:
+                        numbers = scalars_of(step_rows, scalar_row, clip_coef)
+                    update_run(addresses, start - begin, until - start, numbers)
+                    start = until
+                row += 1
+            start += (cuda.gridDim.x - 1) * tile
+
+    function = update_segments if many else update_segment
+    function.__qualname__ = f"{rule.__name__}_{dtype.name}"  # profilers show this name
+    where = (types.int64,) * 2 if many else (types.UniTuple(types.int64, operands), types.int64)
+    scalars = types.UniTuple(types.int64, 3) if on_device else types.UniTuple(getattr(types, dtype.name), scalar_count)
+    return function, (*where, *(types.int64,) * 3, scalars)
+
+
+def _differing_bits(count: int) -> Callable[..., Any]:
+    """`(addresses) -> ` the bits in which one of `count` addresses differs from the first."""
+    if count == 1:
+        return register_jitable(lambda addresses: 0)
+    before, last = _differing_bits(count - 1), count - 1
+    return register_jitable(lambda addresses: before(addresses) | (addresses[0] ^ addresses[last]))
+
+
+def _updated(rule: Rule, slots: int, fused: Fused, count: int) -> Callable[..., Any]:
+    """`(lanes, scalars) -> ` the new numbers of each of `count` lanes. A lane is p, g and the state of one element."""
+    scalar_count = len(arguments(rule)) - 2 - slots
+    if SIMULATED:
+        element = around(_simulated(rule), scalar_count, slots, fused, typed)
+        return lambda lanes, scalars: [element(*lane, *scalars) for lane in lanes]
+    return _unrolled(register_jitable(around(rule, scalar_count, slots, fused, typed)), count)
+
+
+def _unrolled(element: Rule, count: int) -> Callable[..., Any]:
+    if count == 0:
+        return register_jitable(lambda lanes, scalars: ())
+    before, last = _unrolled(element, count - 1), count - 1
+
+    @register_jitable
+    def every(lanes: Any, scalars: Any) -> Any:
+        return before(lanes, scalars) + (element(*lanes[last], *scalars),)
+
+    return every
+
+
+def _simulated(rule: Rule) -> Rule:
+    """The rule with NumPy's functions for those of `math`, which would make a Python float of float32."""
+    own = {
+        name: np if value is math else getattr(np, name) if value is getattr(math, name, math) else value
+        for name, value in rule.__globals__.items()
+    }
+    return FunctionType(rule.__code__, own, rule.__name__, rule.__defaults__, rule.__closure__)

@@ -1,0 +1,162 @@
+"""Loads from and stores to a GPU's memory by address, in compiled code; and their stand-ins in Numba's simulator."""
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+
+from fastoptim.kernels.cuda.driver import numba_cuda
+from fastoptim.kernels.storage import Storage
+from fastoptim.kernels.table import GRAD
+
+Array = np.ndarray[Any, Any]
+
+cuda = numba_cuda()  # if it is missing, the error here says what to install
+SIMULATED = bool(cuda.config.ENABLE_CUDASIM)
+VECTOR = 16  # bytes: the widest access of a thread
+INT64 = np.dtype(np.int64)
+
+
+def element_loader(storages: tuple[Storage, ...], width: int) -> Callable[..., Any]:
+    """`load(addresses, i) -> ` elements `i` to `i + width - 1`, each a tuple with a number of every operand.
+
+    `addresses` is a tuple with the address of every operand's element 0. Loads are aligned to `width` elements.
+
+    This is an intrinsic because numba-cuda offers no 128-bit access, and NVVM does not join narrower ones while arrays
+    may overlap.
+    """
+    if SIMULATED:
+        return lambda addresses, i: list(zip(*_simulated_arrays(addresses, i, storages, width), strict=True))
+    operands = len(storages)
+    element = types.UniTuple(_number(storages[0].dtype), operands)
+
+    @cuda.extending.intrinsic
+    def load(typing_context: Any, addresses: Any, i: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            vectors = [
+                builder.load(_pointer(context, builder, values, operand, storage, width), align=_align(storage, width))
+                for operand, storage in enumerate(storages)
+            ]
+            lanes = [
+                vectors if width == 1 else [builder.extract_element(x, ir.IntType(32)(lane)) for x in vectors]
+                for lane in range(width)
+            ]
+            tuples = [context.make_tuple(builder, element, lane) for lane in lanes]
+            return context.make_tuple(builder, signature.return_type, tuples)
+
+        return types.UniTuple(element, width)(types.UniTuple(types.int64, operands), types.int64), generate
+
+    return load
+
+
+def element_storer(storages: tuple[Storage, ...], width: int, zero_grads: bool) -> Callable[..., Any]:
+    """`store(addresses, i, updated) -> None`, the reverse of `element_loader`.
+
+    Each element of `updated` has a number of every operand but the gradient, which is left alone or set to zero.
+    """
+    written = [operand for operand in range(len(storages)) if operand != GRAD]
+    if SIMULATED:
+
+        def simulated_store(addresses: Any, i: int, updated: list[Any]) -> None:
+            arrays = _simulated_arrays(addresses, i, storages, width)
+            for operand, numbers in zip(written, zip(*updated, strict=True), strict=True):
+                arrays[operand][:] = numbers
+            if zero_grads:
+                arrays[GRAD][:] = 0
+
+        return simulated_store
+    operands = len(storages)
+    new = types.UniTuple(types.UniTuple(_number(storages[0].dtype), len(written)), width)
+
+    @cuda.extending.intrinsic
+    def store(typing_context: Any, addresses: Any, i: Any, updated: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            for column, operand in enumerate(written):
+                pointer = _pointer(context, builder, values, operand, storages[operand], width)
+                numbers = [builder.extract_value(values[2], (lane, column)) for lane in range(width)]
+                vector = numbers[0] if width == 1 else pointer.type.pointee(ir.Undefined)
+                for lane, number in enumerate(numbers if width > 1 else []):
+                    vector = builder.insert_element(vector, number, ir.IntType(32)(lane))
+                builder.store(vector, pointer, align=_align(storages[operand], width))
+            if zero_grads:
+                pointer = _pointer(context, builder, values, GRAD, storages[GRAD], width)
+                builder.store(pointer.type.pointee(None), pointer, align=_align(storages[GRAD], width))
+            return context.get_dummy_value()
+
+        return types.void(types.UniTuple(types.int64, operands), types.int64, new), generate
+
+    return store
+
+
+def reader(dtype: np.dtype[Any], count: int) -> Callable[..., Any]:
+    """`(address) -> ` a tuple of the `count` numbers there."""
+    if SIMULATED:
+        return lambda address: tuple(simulated_array(address, dtype, count))
+    element = _number(dtype)
+
+    @cuda.extending.intrinsic
+    def read(typing_context: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            pointer = builder.inttoptr(values[0], context.get_value_type(element).as_pointer(addrspace=1))
+            places = [builder.gep(pointer, [ir.IntType(32)(i)]) for i in range(count)]
+            numbers = [builder.load(place, align=dtype.itemsize) for place in places]
+            return context.make_tuple(builder, signature.return_type, numbers)
+
+        return types.UniTuple(element, count)(types.int64), generate
+
+    return read
+
+
+def writer(dtype: np.dtype[Any]) -> Callable[..., Any]:
+    """`(address, number) -> None`, storing the number there."""
+    if SIMULATED:
+
+        def simulated_write(address: int, number: Any) -> None:
+            simulated_array(address, dtype, 1)[0] = number
+
+        return simulated_write
+    element = _number(dtype)
+
+    @cuda.extending.intrinsic
+    def write(typing_context: Any, address: Any, number: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            pointer = builder.inttoptr(values[0], context.get_value_type(element).as_pointer(addrspace=1))
+            builder.store(values[1], pointer, align=dtype.itemsize)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, element), generate
+
+    return write
+
+
+def simulated_array(address: int, dtype: np.dtype[Any], count: int, align: int | None = None) -> Array:
+    """The host's memory at an address: the simulator works on that."""
+    assert address % (align or dtype.itemsize) == 0, "misaligned access"
+    return np.ctypeslib.as_array((ctypes.c_uint8 * (count * dtype.itemsize)).from_address(int(address))).view(dtype)
+
+
+def _simulated_arrays(addresses: Any, i: int, storages: tuple[Storage, ...], width: int) -> list[Array]:
+    return [
+        simulated_array(address + i * storage.dtype.itemsize, storage.dtype, width, _align(storage, width))
+        for address, storage in zip(addresses, storages, strict=True)
+    ]
+
+
+def _number(dtype: np.dtype[Any]) -> Any:
+    return getattr(types, dtype.name)
+
+
+def _align(storage: Storage, width: int) -> int:
+    return storage.dtype.itemsize * width
+
+
+def _pointer(context: Any, builder: Any, values: Any, operand: int, storage: Storage, width: int) -> Any:
+    """A pointer to an operand's elements; `values` begins with all addresses and the number of the first element."""
+    number = context.get_value_type(_number(storage.dtype))
+    elements = number if width == 1 else ir.VectorType(number, width)
+    byte = builder.mul(values[1], values[1].type(storage.dtype.itemsize))
+    address = builder.add(builder.extract_value(values[0], operand), byte)
+    return builder.inttoptr(address, elements.as_pointer(addrspace=1))

@@ -1,0 +1,184 @@
+"""The norm of all gradients on a GPU, and clip_coef: the sums of `norm`, in the same order. Both stay on the GPU."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import register_jitable
+
+from fastoptim.kernels.cuda.arrays import pointer
+from fastoptim.kernels.cuda.launch import Loaded
+from fastoptim.kernels.cuda.memory import INT64, SIMULATED, Array, cuda, reader, writer
+from fastoptim.kernels.cuda.words import write_words
+from fastoptim.kernels.reduce import BLOCK, LANES, LARGEST, SMALLER
+from fastoptim.kernels.reduce import clip_coef as clip_coef_of
+
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+THREADS = 2 if SIMULATED else LANES  # in a block; the simulator starts a thread of Python for each
+BLOCKS = 4096
+
+# Columns of a table with a row for each array: its address, its elements, and the number of its first block.
+ADDRESS, SIZE, FIRST = range(3)
+ROW = 3 * 8
+
+# Bytes in the result: the norm as float64, then clip_coef in either dtype.
+CLIP_COEF = {FLOAT32: 8, FLOAT64: 16}
+
+
+@register_jitable
+def _added_pairwise(lanes: Any) -> None:
+    """Add the lanes as `norm` does; the sum is in the first."""
+    half = LANES >> 1
+    while half:
+        cuda.syncthreads()
+        lane = cuda.threadIdx.x
+        while lane < half:
+            lanes[lane] += lanes[lane + half]
+            lane += cuda.blockDim.x
+        half >>= 1
+    cuda.syncthreads()
+
+
+def sum_kernel(dtype: np.dtype[Any]) -> tuple[Callable[..., None], tuple[Any, ...]]:
+    """The kernel that fills the sums of arrays of a dtype, and the numba types of its arguments."""
+    read, words, write = reader(dtype, 1), reader(INT64, 3), writer(FLOAT64)
+    shift, wide = dtype.itemsize.bit_length() - 1, dtype == FLOAT64
+
+    def sum_blocks(table: Any, rows: Any, sums: Any, start: Any, stop: Any) -> None:
+        lanes = cuda.shared.array(LANES, types.float64)
+        smaller = cuda.shared.array(LANES, types.float64)
+        block = start + cuda.blockIdx.x
+        while block < stop:
+            low, high = 0, rows - 1
+            while low < high:  # the last row that begins no later
+                middle = (low + high + 1) >> 1
+                if words(table + middle * ROW)[2] > block:
+                    high = middle - 1
+                else:
+                    low = middle
+            address, size, first = words(table + low * ROW)
+            done = (block - first) * BLOCK
+            end = min(size - done, BLOCK)
+            lane = cuda.threadIdx.x
+            while lane < LANES:
+                total, small = 0.0, 0.0
+                i = lane
+                while i < end:
+                    value = float(read(address + ((done + i) << shift))[0])  # float64
+                    total += value * value
+                    if wide:
+                        small += (value * SMALLER) * (value * SMALLER)
+                    i += LANES
+                lanes[lane], smaller[lane] = total, small
+                lane += cuda.blockDim.x
+            _added_pairwise(lanes)
+            if wide:
+                _added_pairwise(smaller)
+            if cuda.threadIdx.x == 0:
+                write(sums + block * 16, lanes[0])
+                write(sums + block * 16 + 8, smaller[0] if wide else 0.0 * float(lanes[0]))
+            cuda.syncthreads()
+            block += cuda.gridDim.x
+
+    return sum_blocks, (types.int64,) * 5
+
+
+def finish_kernel() -> tuple[Callable[..., None], tuple[Any, ...]]:
+    """The kernel that makes norm and clip_coef of the sums, and the numba types of its arguments."""
+    read, write, write32 = reader(FLOAT64, 1), writer(FLOAT64), writer(FLOAT32)
+
+    def finish(sums: Any, count: Any, out: Any, numbers: Any) -> None:
+        limit, divisor = numbers
+        lanes = cuda.shared.array(LANES, types.float64)
+        smaller = cuda.shared.array(LANES, types.float64)
+        lane = cuda.threadIdx.x
+        while lane < LANES:
+            total, small = 0.0, 0.0
+            i = lane
+            while i < count:
+                total += read(sums + i * 16)[0]
+                small += read(sums + i * 16 + 8)[0]
+                i += LANES
+            lanes[lane], smaller[lane] = total, small
+            lane += cuda.blockDim.x
+        _added_pairwise(lanes)
+        _added_pairwise(smaller)
+        if cuda.threadIdx.x == 0:
+            norm = math.sqrt(lanes[0])
+            if not math.isfinite(lanes[0]) and math.isfinite(smaller[0]):
+                norm = min(math.sqrt(smaller[0]) / SMALLER, LARGEST)
+            norm /= divisor
+            clip_coef = np.float64(clip_coef_of(norm, limit))
+            write(out, norm)
+            write32(out + 8, np.float32(clip_coef))
+            write(out + 16, clip_coef)
+
+    return finish, (types.int64, types.int64, types.int64, types.UniTuple(types.float64, 2))
+
+
+@cache
+def _sum(dtype: np.dtype[Any], device: int) -> Loaded:
+    return Loaded(*sum_kernel(dtype), device)
+
+
+@cache
+def _finish(device: int) -> Loaded:
+    return Loaded(*finish_kernel(), device)
+
+
+class DeviceNorm:
+    """The norm of arrays on a GPU.
+
+    Args:
+        arrays: elements and dtype of each, in the order in which they are added.
+        device: the number of the device that they are on.
+    """
+
+    def __init__(self, arrays: Sequence[tuple[int, np.dtype[Any]]], device: int) -> None:
+        self._device = device
+        self._order: list[int] = []  # the index of the array that each row of the table is for
+        self._parts: list[tuple[Loaded, int, Array]] = []  # for each dtype: kernel, first row, arguments
+        first, rows = 0, list[tuple[int, int, int]]()
+        for dtype in sorted({dtype for _, dtype in arrays}, key=lambda dtype: dtype.itemsize):
+            start, begin = len(rows), first
+            for i, (size, own) in enumerate(arrays):
+                if own == dtype and size:
+                    self._order.append(i)
+                    rows.append((0, size, first))
+                    first += -(-size // BLOCK)
+            if first > begin:
+                words = np.array([0, len(rows) - start, 0, begin, first], np.int64)
+                self._parts.append((_sum(dtype, device), start, words))
+        self._table = np.array(rows, np.int64).reshape(-1, 3)
+        self._device_table = cuda.to_device(self._table) if rows else None
+        self._sums = cuda.to_device(np.zeros((max(first, 1), 2)))
+        self._result = cuda.to_device(np.zeros(3))
+        self._end = np.array([pointer(self._sums), first, pointer(self._result)], np.int64)
+        self._numbers = np.zeros(2)
+        for _, start, words in self._parts:
+            words[0] = pointer(self._device_table) + start * ROW
+            words[2] = pointer(self._sums)
+
+    def clip_coef(self, dtype: np.dtype[Any]) -> int:
+        """The address of clip_coef, the number that gradients of a dtype are multiplied by."""
+        return pointer(self._result) + CLIP_COEF[dtype]
+
+    def launch(self, addresses: Sequence[int], limit: float, divisor: float, stream: int) -> None:
+        """Compute the norm of the arrays at these addresses, divided by `divisor`, in the order of the stream."""
+        self._table[:, ADDRESS] = [addresses[i] for i in self._order]
+        if self._device_table is not None:
+            write_words(pointer(self._device_table), self._table, self._device, stream)
+        for loaded, _, words in self._parts:
+            blocks = 1 if SIMULATED else min(int(words[4] - words[3]), BLOCKS)
+            loaded.launch(blocks, THREADS, stream, words.ctypes.data + np.arange(len(words)) * 8)
+        self._numbers[:] = limit, divisor
+        where = [*(self._end.ctypes.data + np.arange(3) * 8), *(self._numbers.ctypes.data + np.arange(2) * 8)]
+        _finish(self._device).launch(1, THREADS, stream, np.array(where, np.int64))
+
+    def __float__(self) -> float:
+        """The norm that was computed last: waits for the GPU."""
+        cuda.synchronize()
+        return float(self._result.copy_to_host()[0])

@@ -1,0 +1,47 @@
+"""What is wrong with a rule, in a sentence: numba says it in a hundred lines."""
+
+import dis
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import PurePath
+from typing import Any
+
+# What numba's message has of interest, the most telling first.
+TELLING = (
+    r"the rule returned [^\n]*",
+    r"NameError: [^\n]*",
+    r"Untyped global name '[^']*'[^\n]*",
+    r"Unknown attribute [^\n]*",
+    r"Use of unsupported NumPy function [^\n]*",
+    r"Cannot unify [^\n]*",
+    r"No implementation of function Function\(<(?![^\n]*<locals>)[^\n]*\n\s*>>> [^\n]*",
+)
+
+
+class RuleError(TypeError):
+    """A rule that cannot be compiled: which one, where, and why. What the compiler said is its cause."""
+
+
+@contextmanager
+def explaining(rule: Any) -> Iterator[None]:
+    """Within it, what the compiler raises becomes a `RuleError` that names the rule and the line."""
+    try:
+        yield
+    except Exception as error:
+        text = str(error)
+        found = next((match[0] for pattern in TELLING if (match := re.search(pattern, text))), text.partition("\n")[0])
+        where = f"{rule.__code__.co_filename}, line {_line(rule.__code__, found, text)}"
+        raise RuleError(f"the rule {rule.__name__} ({where}) cannot be compiled: {' '.join(found.split())}") from error
+
+
+def _line(code: Any, found: str, text: str) -> int:
+    """The line of the rule that has a name of which the message speaks, or else the last one that numba names."""
+    places = {x.argval: x.positions.lineno for x in dis.get_instructions(code) if x.positions and x.positions.lineno}
+    for name in reversed(re.findall(r"'(\w+)'", found)):
+        if name in places and name != code.co_name:
+            return int(places[name])
+    file = re.escape(PurePath(code.co_filename).name)
+    last = max((line for _, _, line in code.co_lines() if line is not None), default=code.co_firstlineno)
+    named = [int(one or other) for one, other in re.findall(rf'{file}", line (\d+)|{file} \((\d+)\)', text)]
+    return next((line for line in reversed(named) if code.co_firstlineno <= line <= last), code.co_firstlineno)

@@ -1,0 +1,115 @@
+"""What the options do to an element, fused with the rule into one pass: written once, for all rules and devices."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from numba import types
+from numba.extending import overload
+
+from fastoptim.kernels.rule import Rule, arguments
+
+
+class Fused(NamedTuple):
+    """The options that a pass includes. They are known when a kernel is compiled, so that the others are not in it.
+
+    Attributes:
+        grad_scale: the gradient is multiplied by a number: one over the loss scale, negative to maximize.
+        clip_value: the gradient is limited to an interval around zero.
+        weight_decay: a part of the parameter is added to the gradient.
+        decoupled: a part of the parameter is taken from the parameter.
+        ema: a moving average follows the parameter; it lies behind the state.
+        clip_norm: the gradient is multiplied by `clip_coef`, the last scalar, which depends on all gradients.
+        zero_grads: the gradient is set to zero afterwards. The loops do that, as a rule cannot write to gradients.
+    """
+
+    grad_scale: bool = False
+    clip_value: bool = False
+    weight_decay: bool = False
+    decoupled: bool = False
+    ema: bool = False
+    clip_norm: bool = False
+    zero_grads: bool = False
+
+    @property
+    def scalars(self) -> tuple[str, ...]:
+        """The names of the scalars that come behind those of the rule: one for each of the first six options."""
+        return tuple(name for name, included in zip(self._fields[:6], self, strict=False) if included)
+
+
+NOTHING = Fused()
+
+
+class Signature(NamedTuple):
+    """The names of what a pass takes beside `p` and `g`."""
+
+    slots: tuple[str, ...]
+    scalars: tuple[str, ...]
+
+
+def signature(rule: Rule, slots: int, fused: Fused) -> Signature:
+    """What the pass around a rule takes: the state and behind it the average; the rule's scalars, then the options'."""
+    names = arguments(rule)[2:]
+    return Signature(names[:slots] + ("average",) * fused.ema, names[slots:] + fused.scalars)
+
+
+def around(rule: Rule, count: int, slots: int, fused: Fused, as_tuple: Rule) -> Rule:
+    """The function of one element: `(p, g, *state[, average], *scalars) -> (p, *state[, average])`.
+
+    Its order: what is done to the gradient, weight decay, the rule, the average.
+
+    Args:
+        rule: callable where this function will be.
+        count: how many scalars the rule takes.
+        slots: how many slots of state the rule takes.
+        fused: the options to include.
+        as_tuple: `(returned, p, state) -> ` what a rule returned, as a tuple.
+    """
+    if not any(fused[:6]):
+        return lambda p, g, *numbers: as_tuple(rule(p, g, *numbers), p, numbers[:slots])
+    first = slots + fused.ema
+    behind = first + count
+    places = {name: behind + i for i, name in enumerate(fused.scalars)}
+    # Numba takes these closed-over values for constants, and leaves out the branches that are never taken.
+    has_scale, has_clip_value, has_decay, has_decoupled, has_average, has_clip_norm, _ = fused
+    scale, limit, decay, shrink, weight, clip_coef = (places.get(name, 0) for name in Fused._fields[:6])
+
+    def element(p: Any, g: Any, *numbers: Any) -> Any:
+        if has_scale and has_clip_norm:
+            g = numbers[scale] * numbers[clip_coef] * g
+        elif has_scale:
+            g = numbers[scale] * g
+        elif has_clip_norm:
+            g = numbers[clip_coef] * g
+        if has_clip_value:
+            g = numbers[limit] if g > numbers[limit] else -numbers[limit] if g < -numbers[limit] else g
+        if has_decay:
+            g = g + numbers[decay] * p
+        if has_decoupled:
+            p = p - numbers[shrink] * p
+        new = as_tuple(rule(p, g, *numbers[:slots], *numbers[first:behind]), p, numbers[:slots])
+        if has_average:
+            return new + (numbers[slots] + numbers[weight] * (new[0] - numbers[slots]),)
+        return new
+
+    return element
+
+
+def typed(updated: Any, element: Any, state: Any) -> Any:
+    """What a rule returned, as a tuple. Anything but p and the state in the element's own type is refused."""
+    new = updated if isinstance(updated, tuple) else (updated,)  # in numba's simulator, which calls this function
+    if len(new) != 1 + len(state) or any(type(x) is not type(element) for x in new):
+        raise TypeError(f"the rule returned {updated} for elements of {type(element)}")
+    return new
+
+
+@overload(typed, strict=False)
+def _typed_overload(updated: Any, element: Any, state: Any) -> Callable[..., Any]:
+    expected = types.UniTuple(element, 1 + len(state))
+    if updated == expected:
+        return lambda updated, element, state: updated
+    if updated == element and not len(state):
+        return lambda updated, element, state: (updated,)
+    raise TypeError(
+        f"the rule returned {updated} for elements of {element}; expected {expected.count} x {element}, p and the new "
+        "state. A literal or a power promotes float32: write x * x for x**2, take 1 - beta or 0.5 as scalars"
+    )

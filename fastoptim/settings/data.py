@@ -1,0 +1,73 @@
+"""Settings as plain data, and back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastoptim import schedules
+from fastoptim.settings.fields import Field
+
+
+def as_data(value: Any) -> Any:
+    """A field's value as what JSON can hold. Of a callable that is not one of our schedules, its name alone."""
+    if isinstance(value, Mapping):
+        return {name: as_data(each) for name, each in value.items()}
+    if callable(value):
+        try:
+            return schedules.as_data(value)
+        except TypeError:  # anybody's function
+            return {"callable": getattr(value, "__qualname__", type(value).__qualname__)}
+    return value
+
+
+def values_from_data(saved: Any, present: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
+    """The values of all fields from a state dict, checked.
+
+    Args:
+        saved: what `as_data` made of each value, by name.
+        present: the values now.
+        fields: what they may be.
+
+    Raises:
+        TypeError, ValueError: a value is missing or wrong.
+    """
+    if not isinstance(saved, Mapping):
+        raise TypeError(f"state dict: hyperparameters: expected a mapping, got {type(saved).__name__}")
+    if saved.keys() != present.keys():
+        different = ", ".join(sorted(map(repr, saved.keys() ^ present.keys())))
+        raise ValueError(f"state dict: hyperparameters: expected {', '.join(present)}; there differ {different}")
+    values = {}
+    for name, value in saved.items():
+        try:
+            values[name] = fields[name].check(from_data(value, present[name], name), fields)
+        except ValueError as error:
+            raise ValueError(f"state dict: hyperparameters: {error}") from None
+    return values
+
+
+def from_data(data: Any, present: Any, name: str) -> Any:
+    """The value that `as_data` made the data of, where `present` is the field's value now.
+
+    Raises:
+        TypeError, ValueError: the data are not a value's.
+    """
+    if name != "groups" or not isinstance(data, Mapping):
+        return _value(data, present, name)
+    now = present or {}
+    groups = {}
+    for pattern, values in data.items():
+        what = f"groups[{pattern!r}]"
+        if not isinstance(values, Mapping):
+            raise TypeError(f"{what}: expected a mapping, got {type(values).__name__}")
+        own = now.get(pattern, {})
+        groups[pattern] = {key: _value(value, own.get(key), f"{what}: {key}") for key, value in values.items()}
+    return groups
+
+
+def _value(data: Any, present: Any, what: str) -> Any:
+    if not isinstance(data, Mapping):
+        return data
+    if data.keys() == {"callable"}:
+        if not callable(present):
+            raise ValueError(f"{what}: it was {data['callable']!r}, which is no data: assign a callable before loading")
+        return present
+    return schedules.from_data(data)

@@ -1,0 +1,85 @@
+"""Other hyperparameters for some of the names."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from fastoptim.settings.fields import Field
+
+# The options that may differ from name to name. An optimizer may declare a hyperparameter of the same name. Then the
+# option is off, with this value.
+OFF = {"weight_decay": 0.0, "decoupled": False, "clip_value": None, "maximize": False}
+
+
+class ReadOnly(Mapping[Any, Any]):
+    """A dict that cannot be written into: the optimizer would not notice. Unlike a mapping proxy, it can be pickled."""
+
+    def __init__(self, values: Mapping[Any, Any]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return repr(self._values)
+
+
+class Groups(Field):
+    """From a glob pattern to hyperparameters by name, or None. What is read cannot be written into."""
+
+    def check(self, value: Any, fields: Mapping[str, Field]) -> Any:
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            raise self.refusal("a mapping from glob patterns to hyperparameters, or None", value)
+        may_differ = [name for name, field in fields.items() if not field.kw_only or name in OFF]
+        checked: dict[str, Any] = {}
+        for pattern, values in value.items():
+            if not isinstance(pattern, str) or not isinstance(values, Mapping):
+                raise self.refusal("a mapping from glob patterns to hyperparameters", {pattern: values})
+            own = {}
+            for name, each in values.items():
+                if name not in may_differ:
+                    raise ValueError(f"groups[{pattern!r}]: expected one of {', '.join(may_differ)}, got {name!r}")
+                try:
+                    own[name] = fields[name].check(each, fields)
+                except ValueError as error:
+                    raise ValueError(f"groups[{pattern!r}]: {error}") from None
+            checked[pattern] = ReadOnly(own)
+        return ReadOnly(checked)
+
+
+def group_of(patterns: Iterable[str], name: Any) -> int | None:
+    """The number of the first pattern that matches a name."""
+    return next((i for i, pattern in enumerate(patterns) if fnmatchcase(str(name), pattern)), None)
+
+
+def check_matched(patterns: Iterable[str], names: Iterable[Any], given: Iterable[Any]) -> None:
+    """Refuse a pattern that matches nothing.
+
+    Args:
+        patterns: of the groups.
+        names: all names that are known.
+        given: those of the call, for the error.
+
+    Raises:
+        ValueError
+    """
+    known = [str(name) for name in names]
+    for pattern in patterns:
+        if any(fnmatchcase(name, pattern) for name in known):
+            continue
+        hint = ""
+        if pattern in known:
+            hint = f". In a pattern [ begins a set of characters: write {pattern.replace('[', '[[]')!r}"
+        raise ValueError(
+            f"groups[{pattern!r}]: expected a pattern that matches a name of params, which are "
+            f"{', '.join(map(repr, given)) or 'none'}{hint}. A name that comes later may be there with a gradient of "
+            "None until then"
+        )

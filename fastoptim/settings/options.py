@@ -1,0 +1,88 @@
+"""What a step does beside the optimizer's formula: options that every optimizer takes, all off by default."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from fastoptim.kernels.stages import Stage
+from fastoptim.settings.data import values_from_data
+from fastoptim.settings.declared import Declared
+from fastoptim.settings.fields import Count, Number, Switch, nonnegative, option
+from fastoptim.settings.groups import OFF, Groups
+from fastoptim.settings.plan import Plan
+
+
+def _scale(default: float) -> Number:
+    return Number(default, "a number in [1e-30, 1e30)", low=1e-30, high=1e30)  # neither it nor its inverse overflows
+
+
+def _limit(default: None) -> Number:
+    return Number(default, "a finite number > 0", open_below=True, optional=True)
+
+
+def _ema(default: None) -> Number:
+    return Number(default, "a number in [0, 1)", high=1.0, optional=True)
+
+
+class Options(Declared):
+    """What a step does in the one pass beside the formula, in this order.
+
+    Args:
+        grad_scale: the gradients are divided by it, as by a loss scale.
+        accumulate: so many calls make one step, on the mean of their gradients. Each name counts its own calls. Where
+            it becomes smaller, the next call of a name makes a step on what has been summed.
+        clip_norm: the largest norm of all gradients together. Larger gradients are multiplied by
+            `clip_norm / (norm + 1e-6)`, as in PyTorch. None for no limit. `opt.grad_norm` is the norm before.
+        clip_value: each element is limited to the interval from `-clip_value` to `clip_value`; None for no limit.
+        maximize: step along the gradient and not against it.
+        weight_decay: the part of the parameter that is added to its gradient, at least 0.
+        decoupled: take `lr * weight_decay` of the parameter from it instead, as in AdamW (Loshchilov & Hutter 2019,
+            https://arxiv.org/abs/1711.05101).
+        ema: the part of an average that stays from one step to the next, in [0, 1). It begins as the parameters
+            before the first step. `opt.averages` has the averages.
+        zero_grads: set the gradients to zero afterwards, for those who add to them.
+        skip_nonfinite: if an element of the gradients is infinite or nan, make no step, and count it in `opt.skipped`.
+        groups: other values for some names: from a glob pattern to hyperparameters by name. The first pattern that
+            matches a name holds for it. At the first update, each pattern has to match a name
+            of `params`; the gradient of that name may be None.
+        capturable: keep the step count in a GPU's memory, see `Optimizer`.
+
+    An optimizer's own numbers and `weight_decay` may be schedules: callables of the step, 0 at the first, that return a
+    float.
+    """
+
+    grad_scale: float = option(_scale, default=1.0, kw_only=True)
+    accumulate: int = option(Count, default=1, kw_only=True)
+    clip_norm: float | None = option(_limit, default=None, kw_only=True)
+    clip_value: float | None = option(_limit, default=None, kw_only=True)
+    maximize: bool = option(Switch, default=False, kw_only=True)
+    weight_decay: Number = option(nonnegative, default=0.0, kw_only=True)
+    decoupled: bool = option(Switch, default=False, kw_only=True)
+    ema: float | None = option(_ema, default=None, kw_only=True)
+    zero_grads: bool = option(Switch, default=False, kw_only=True)
+    skip_nonfinite: bool = option(Switch, default=False, kw_only=True)
+    groups: Mapping[str, Mapping[str, Any]] | None = option(Groups, default=None, kw_only=True)
+    capturable: bool = option(Switch, default=False, kw_only=True)
+    _off: ClassVar[dict[str, Any]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, field in Options._fields.items():
+            if name not in OFF and not cls._fields.get(name, field).kw_only:
+                raise TypeError(f"{cls.__name__}: {name} is an option of every optimizer, expected another name")
+        cls._off = {name: value for name, value in OFF.items() if not cls._fields[name].kw_only}
+
+    def plan(self, stages: Sequence[Stage], accumulates: bool) -> Plan:
+        """What the options come to, for steps of these stages.
+
+        Raises:
+            ValueError: they cannot go together.
+        """
+        return Plan(self.hyperparameters(), self._fields, self._off, stages, accumulates)
+
+    def values_from(self, saved: Any) -> dict[str, Any]:
+        """The values of all fields from a state dict, checked.
+
+        Raises:
+            TypeError, ValueError: a value is missing or wrong.
+        """
+        return values_from_data(saved, self.hyperparameters(), self._fields)

@@ -1,0 +1,156 @@
+"""How many steps each name has made: the only place that counts."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from fastoptim.state.saved import count, counts, mapping
+
+
+class Cohort:
+    """Names that have made all their steps together.
+
+    Attributes:
+        count: how many steps.
+        carry: what the optimizer carries from step to step, None if it carries nothing.
+        names: the names.
+    """
+
+    __slots__ = ("carry", "count", "names")
+
+    def __init__(self, count: int, carry: float | None, names: Iterable[Any]) -> None:
+        self.count, self.carry, self.names = count, carry, set(names)
+
+
+class GpuCounter(Protocol):
+    """A count of steps in a GPU's memory.
+
+    Attributes:
+        settings: the hyperparameters that the steps' numbers there were computed for.
+    """
+
+    settings: Any
+
+    def read(self) -> int:
+        """How many steps were made: waits for them."""
+
+
+class StepCounts:
+    """Each name counts its own steps, and carries its own number where an optimizer has one.
+
+    Names that make their steps together share a `Cohort`, which an update counts up once. When some of them make a
+    step without the others, the cohort is split.
+
+    Attributes:
+        skipped: how many calls made no step, as their gradients were not all finite.
+        version: changes whenever a name changes its cohort.
+        on_gpu: the counter of a capturable optimizer, which counts instead once there is one.
+    """
+
+    def __init__(self, carry: float | None = None) -> None:
+        self.skipped = self.version = 0
+        self.on_gpu: GpuCounter | None = None
+        self._carry = carry
+        self._cohorts: dict[Any, Cohort] = {}
+
+    @property
+    def iter(self) -> int:
+        """The largest count of all names."""
+        if self.on_gpu is not None:
+            return self.on_gpu.read()
+        return max((cohort.count for cohort in self._cohorts.values()), default=0)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is carried from step to step."""
+        return self._carry is None
+
+    @property
+    def settings(self) -> Any:
+        """The hyperparameters that the numbers in a GPU's memory were computed for."""
+        return None if self.on_gpu is None else self.on_gpu.settings
+
+    @property
+    def names(self) -> Iterable[Any]:
+        """All names that have made a step."""
+        return self._cohorts.keys()
+
+    def cohorts(self, groups: Mapping[Any, int | None]) -> dict[Any, Cohort]:
+        """The cohort of each name. A cohort that also has other names, or names of several groups, is split first.
+
+        No count changes.
+
+        Names without a step get a new one, which `add` has to add when they make their first.
+
+        Args:
+            groups: the names of a step, each with the number of its group.
+        """
+        found: dict[tuple[Cohort | None, int | None], list[Any]] = {}
+        for name, group in groups.items():
+            found.setdefault((self._cohorts.get(name), group), []).append(name)
+        chosen: dict[Any, Cohort] = {}
+        for (cohort, _), members in found.items():
+            if cohort is None:
+                own = Cohort(0, self._carry, members)
+            elif len(members) == len(cohort.names):
+                own = cohort
+            else:
+                own = Cohort(cohort.count, cohort.carry, members)
+                cohort.names -= own.names
+                self._cohorts |= dict.fromkeys(members, own)
+                self.version += 1
+            chosen |= dict.fromkeys(members, own)
+        return chosen
+
+    def add(self, cohorts: Iterable[Cohort]) -> None:
+        """Have new cohorts counted."""
+        for cohort in cohorts:
+            self._cohorts |= {name: cohort for name in cohort.names if name not in self._cohorts}
+
+    def come_back(self) -> None:
+        """Count on the host again."""
+        if self.on_gpu is not None:
+            made, self.on_gpu = self.on_gpu.read(), None
+            for cohort in self._cohorts.values():
+                cohort.count = made
+
+    def export(self) -> dict[str, Any]:
+        """The counts as plain data."""
+        made = None if self.on_gpu is None else self.on_gpu.read()
+        steps = {name: cohort.count if made is None else made for name, cohort in self._cohorts.items()}
+        saved: dict[str, Any] = {"iter": max(steps.values(), default=0), "skipped": self.skipped, "steps": steps}
+        if self._carry is not None:
+            saved["carry"] = {name: cohort.carry for name, cohort in self._cohorts.items()}
+        return saved
+
+    def load(self, saved: Mapping[str, Any]) -> "StepCounts":
+        """The counts that `export` has returned.
+
+        Raises:
+            KeyError, TypeError, ValueError: something is missing or not what it has to be.
+        """
+        made, skipped = count(saved["iter"], "iter"), count(saved["skipped"], "skipped")
+        steps = counts(saved["steps"], "steps")
+        for name, own in steps.items():
+            if own > made:
+                raise ValueError(f"state dict: steps[{name!r}]: expected at most iter, {made}, got {own}")
+        carries: dict[Any, Any] = dict.fromkeys(steps)
+        if self._carry is not None:
+            carries = mapping(saved["carry"], "carry")
+            if carries.keys() != steps.keys() or not all(isinstance(x, int | float) for x in carries.values()):
+                raise ValueError("state dict: carry: expected a number for each name that steps has")
+        loaded = StepCounts(self._carry)
+        loaded.skipped = skipped
+        together: dict[tuple[int, Any], list[Any]] = {}
+        for name, own in steps.items():
+            together.setdefault((own, carries[name]), []).append(name)
+        for key, members in together.items():
+            loaded._cohorts |= dict.fromkeys(members, Cohort(*key, members))
+        loaded._cohorts = {name: loaded._cohorts[name] for name in steps}  # in the order saved
+        return loaded
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self._carry, self.export())
+
+
+def _restored(carry: float | None, saved: dict[str, Any]) -> StepCounts:
+    return StepCounts(carry).load(saved)

@@ -1,0 +1,77 @@
+"""A store from what was saved."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from fastoptim.arrays.flat import extended
+from fastoptim.arrays.info import in_c_order
+from fastoptim.arrays.layout import kind_of
+from fastoptim.arrays.memory import HOST
+from fastoptim.state.saved import arrays_in, copy_from, mapping
+from fastoptim.state.store import StateStore
+
+
+def load_store(
+    store: StateStore,
+    saved: Mapping[str, Any],
+    kinds: dict[Any, tuple[np.dtype[Any], tuple[int, ...]]],
+    steps: Collection[Any],
+) -> Callable[[], StateStore]:
+    """Check what `StateStore.export` has returned; what this returns makes a store of it, with copies of the arrays.
+
+    Arrays that are still in a file are read straight into `store`, if it has just these; otherwise it is left alone.
+
+    Args:
+        store: the present one.
+        saved: with "slots" and "ema".
+        kinds: gets dtype and shape of each name.
+        steps: the names that there may be.
+
+    Raises:
+        TypeError, ValueError: something is not what it has to be.
+    """
+    slots = mapping(saved["slots"], "slots")
+    if tuple(slots) != store.slots:
+        raise ValueError(f"state dict: expected the slots {store.slots}, got {tuple(slots)}")
+    arrays = {slot: arrays_in(views, f"slots[{slot!r}]", kinds, steps) for slot, views in slots.items()}
+    if any(views.keys() != kinds.keys() for views in arrays.values()):
+        raise ValueError("state dict: expected the same names in all slots")
+    averages = arrays_in(saved["ema"], "ema", kinds, steps)
+    first = next(iter(arrays.values()), {})
+
+    def loaded() -> StateStore:
+        target = store if _fits(store, first, averages) else _zeros(store, first, averages)
+        for slot, views in arrays.items():
+            for name, array in views.items():
+                copy_from(array, target.views[slot][name], target.memory)
+        for name, array in averages.items():
+            assert target.averages is not None
+            copy_from(array, target.averages[name], target.memory)
+        return target
+
+    return loaded
+
+
+def _fits(store: StateStore, first: Mapping[Any, Any], averages: Mapping[Any, Any]) -> bool:
+    """Whether arrays of a file fit into the memory that there is: for a second store there may be no room."""
+    if store.memory is not HOST or not all(hasattr(x, "read_into") for x in (*first.values(), *averages.values())):
+        return False
+    own = {} if store.averages is None else store.averages.layout.kinds
+    return _kinds(first) == {name: each[:2] for name, each in store.slices.items()} and _kinds(averages) == {
+        name: each[:2] for name, each in own.items()
+    }
+
+
+def _kinds(arrays: Mapping[Any, Any]) -> dict[Any, Any]:
+    return {name: (array.dtype, tuple(array.shape)) for name, array in arrays.items()}
+
+
+def _zeros(store: StateStore, first: Mapping[Any, Any], averages: Mapping[Any, Any]) -> StateStore:
+    """A new store for arrays of these dtypes and shapes."""
+    infos = {name: in_c_order(array.dtype, tuple(array.shape)) for name, array in first.items()}
+    kinds = {name: kind_of(in_c_order(array.dtype, tuple(array.shape))) for name, array in averages.items()}
+    flat = extended(None, None, kinds, store.memory) if averages else None
+    made = StateStore(store.slots, store.memory, averages=flat).with_slices(infos, store.memory, flat=False)
+    return StateStore(made.slots, made.memory, made.slices, made.blocks, made.averages, made.slices)

@@ -1,0 +1,190 @@
+"""Every number that lasts and is as long as a parameter: an optimizer's slots, and the averages."""
+
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastoptim.arrays.flat import FlatDict, extended
+from fastoptim.arrays.info import TensorInfo, in_c_order
+from fastoptim.arrays.layout import Layout, Slice, kind_of, memory_order
+from fastoptim.arrays.memory import HOST, Array, Memory, memory_of
+
+LINE = 16  # elements: slots begin at cache lines, and where a GPU loads vectors
+
+
+class Grown(NamedTuple):
+    """A store that has all names of a step.
+
+    Attributes:
+        store: it shares the memory of the one before.
+        fresh: the names whose averages have to begin as the parameters.
+    """
+
+    store: "StateStore"
+    fresh: list[Any]
+
+
+class StateStore:
+    """Zeros at first, one number for each slot and element. Parameters first seen together share a block per dtype.
+
+    A store does not change its names: `including` returns another one that shares its memory.
+
+    Attributes:
+        slots: the names of the slots, in the rule's order.
+        memory: where the arrays are.
+        slices: where each name lies. The axes are those of the parameter from the largest stride to the smallest, so
+            that a Fortran-ordered parameter and its state are walked in the same order.
+        blocks: the buffers, each `(slots, elements)`.
+        averages: of the parameters, None where there are none.
+        unplaced: names that were loaded. Their axes take the parameters' order at the next step.
+    """
+
+    def __init__(
+        self,
+        slots: tuple[str, ...],
+        memory: Memory = HOST,
+        slices: Mapping[Any, Slice] | None = None,
+        blocks: Sequence[Any] = (),
+        averages: FlatDict | None = None,
+        unplaced: Collection[Any] = (),
+    ) -> None:
+        self.slots, self.memory, self.averages = slots, memory, averages
+        self.slices, self.blocks, self.unplaced = dict(slices or {}), list(blocks), frozenset(unplaced)
+        self._views: dict[str, dict[Any, Array]] = {
+            slot: {name: own.of(self.blocks[own.block][row]) for name, own in self.slices.items()}
+            for row, slot in enumerate(slots)
+        }
+
+    @property
+    def views(self) -> Mapping[str, Mapping[Any, Array]]:
+        """`views["m"]["W1"]`: arrays of the parameters' shapes, to read and to write into."""
+        return MappingProxyType({slot: MappingProxyType(views) for slot, views in self._views.items()})
+
+    def check(self, name: Any, param: TensorInfo) -> None:
+        """Refuse a known parameter that has another shape or dtype than it had.
+
+        Raises:
+            TypeError, ValueError
+        """
+        own = self.slices.get(name)
+        if own is None:
+            return
+        if param.shape != own.shape:
+            raise ValueError(f"params[{name!r}]: its shape is {param.shape}, but the optimizer's state has {own.shape}")
+        if param.dtype != own.dtype:
+            raise TypeError(f"params[{name!r}]: its dtype is {param.dtype}, but the optimizer's state has {own.dtype}")
+
+    def including(
+        self, params: Mapping[Any, TensorInfo], memory: Memory, like: Layout | None = None, averaging: bool = False
+    ) -> Grown:
+        """A store that has these parameters, too. What was there is shared, not copied.
+
+        Args:
+            params: what the parameters are, by name.
+            memory: where they are.
+            like: their layout, if they are flat: then their state lies without gaps, too.
+            averaging: whether there are to be averages.
+
+        Raises:
+            ValueError: the store has numbers in another memory.
+        """
+        if self.slices and memory is not self.memory:
+            here, there = self.memory.name, memory.name
+            raise ValueError(
+                f"the arrays are on {there!r}, but the optimizer's state is on {here!r}: opt.to({there!r})"
+            )
+        store = self.with_slices(params, memory, flat=like is not None)
+        if not averaging:
+            return Grown(store, [])
+        kinds = {name: store.slices[name][:3] for name in params}  # they lie as the state does
+        averages = extended(self.averages, like, kinds, memory)
+        had: Collection[Any] = () if self.averages is None else self.averages
+        if averages is not store.averages:
+            store = StateStore(self.slots, memory, store.slices, store.blocks, averages, store.unplaced)
+        return Grown(store, [name for name in params if name not in had])
+
+    def with_slices(self, params: Mapping[Any, TensorInfo], memory: Memory, flat: bool) -> "StateStore":
+        """A store whose slots have these parameters, too; `flat` says that their state lies without gaps."""
+        alignment = 1 if flat else memory.alignment
+        turned = {
+            name for name in self.unplaced.intersection(params) if memory_order(params[name]) != self.slices[name].axes
+        }
+        slices: dict[Any, Slice] = {}
+        sizes: dict[np.dtype[Any], int] = {}
+        for name, param in params.items():
+            if name not in self.slices or name in turned:
+                offset = sizes.setdefault(param.dtype, 0)
+                offset += -offset % max(1, alignment // param.dtype.itemsize)
+                block = len(self.blocks) + list(sizes).index(param.dtype)
+                slices[name] = own = Slice(*kind_of(param), block, offset)
+                sizes[param.dtype] = offset + own.size
+        if not slices and not self.unplaced and memory is self.memory:
+            return self
+        new = [memory.zeros((len(self.slots), size + -size % LINE), dtype) for dtype, size in sizes.items()]
+        larger = StateStore(
+            self.slots, memory, {**self.slices, **slices}, [*self.blocks, *new], self.averages,
+            self.unplaced.difference(params),
+        )  # fmt: skip
+        for slot, views in self._views.items():
+            for name in turned:
+                larger.views[slot][name][...] = views[name]
+        return larger
+
+    def without_averages(self) -> "StateStore":
+        """The same slots alone."""
+        return StateStore(self.slots, self.memory, self.slices, self.blocks, None, self.unplaced)
+
+    def moved(self, memory: Memory, flat: bool = False) -> "StateStore":
+        """A copy in another memory; `flat` says that the parameters lie there without gaps."""
+        if memory is self.memory:
+            return self
+        like = {name: in_c_order(own.dtype, own.shape) for name, own in self.slices.items()}
+        averages = None if self.averages is None else self.averages.moved(memory)
+        store = StateStore(self.slots, memory, averages=averages).with_slices(like, memory, flat)
+        for slot, views in self._views.items():
+            for name, view in views.items():
+                memory.write(store.views[slot][name], np.ascontiguousarray(self.memory.read(view)))
+        return store
+
+    def addresses(self, own: Slice) -> tuple[int, ...]:
+        """The addresses of a parameter's first number in each slot."""
+        block = self.blocks[own.block] if self.slots else None
+        if block is None:
+            return ()
+        start = self.memory.address(block) + own.offset * own.dtype.itemsize
+        return tuple(start + row * block.strides[0] for row in range(len(self.slots)))
+
+    def flat_slices(self, layout: Layout) -> list[Slice] | None:
+        """The slices of a layout's whole buffers, if the state of each lies in one run in the buffer's order."""
+        first: dict[np.dtype[Any], Slice] = {}
+        for name, run in layout.slices.items():
+            own, size = self.slices[name], layout.sizes[run.dtype]
+            start = first.setdefault(run.dtype, Slice(run.dtype, (size,), (0,), own.block, own.offset))
+            if own.axes != run.axes or (own.block, own.offset) != (start.block, start.offset + run.offset):
+                return None
+        return list(first.values())
+
+    def export(self) -> dict[str, Any]:
+        """The arrays by slot and name, and the averages: the store's own, or copies of those on a GPU."""
+        read = self.memory.read
+        averages = {} if self.averages is None else self.averages
+        return {
+            "slots": {slot: {name: read(view) for name, view in views.items()} for slot, views in self._views.items()},
+            "ema": {name: read(view) for name, view in averages.items()},
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:  # for pickle and copy.deepcopy: views would become arrays of their own
+        blocks = [np.array(self.memory.read(block)) for block in self.blocks]
+        return _restored, (self.slots, self.memory.name, self.slices, blocks, self.averages)
+
+
+def _restored(
+    slots: tuple[str, ...], device: str, slices: dict[Any, Slice], blocks: list[Array], averages: FlatDict | None
+) -> StateStore:
+    memory = memory_of(device)
+    own = [memory.zeros(block.shape, block.dtype) for block in blocks]
+    for block, numbers in zip(own, blocks, strict=True):
+        memory.write(block, numbers)
+    return StateStore(slots, memory, slices, own, averages)

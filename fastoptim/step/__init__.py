@@ -1,0 +1,1 @@
+"""One step: from two dicts of arrays to a launch."""

@@ -1,0 +1,166 @@
+"""Binds two dicts of arrays: looks at everything, lays it out, and changes nothing."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from fastoptim.arrays.flat import FlatDict
+from fastoptim.arrays.info import TensorInfo, info_of, on_gpu
+from fastoptim.arrays.layout import Layout
+from fastoptim.arrays.memory import HOST, Memory, memory_of
+from fastoptim.arrays.overlap import check_apart
+from fastoptim.settings.algorithm import Algorithm
+from fastoptim.settings.plan import Plan
+from fastoptim.settings.rows import Kind
+from fastoptim.state.counts import StepCounts
+from fastoptim.state.store import StateStore
+from fastoptim.step.bound import Arrays, BoundStep, Engine
+from fastoptim.step.cache import BoundSteps, Found
+from fastoptim.step.checks import as_gradient, as_param, check_mappings, check_zeroed, infos_of
+from fastoptim.step.host import HostEngine
+from fastoptim.step.segments import Segment
+from fastoptim.step.staged import Scratch
+
+
+class Given(NamedTuple):
+    """The arrays of a call that take part: those whose gradient is not None.
+
+    Attributes:
+        names: in the order of the parameters.
+        params, grads: the arrays; on the host, of NumPy.
+        layout: the common layout if both are flat, or else None.
+        buffers: of both, then.
+    """
+
+    names: Arrays
+    params: Arrays
+    grads: Arrays
+    layout: Layout | None
+    buffers: tuple[Arrays, Arrays]
+
+
+def given(params: Mapping[Any, Any], grads: Mapping[Any, Any]) -> Given:
+    """The arrays of a call.
+
+    Raises:
+        KeyError, TypeError: a name is missing, or a gradient on the host is no array.
+    """
+    check_mappings(params, grads)
+    found = {name: grads[name] for name in params}
+    names = tuple(name for name, grad in found.items() if grad is not None)
+    own, gradients = tuple(params[name] for name in names), tuple(found[name] for name in names)
+    if not any(map(on_gpu, (*params.values(), *gradients))):
+        own, gradients = tuple(map(as_param, own)), tuple(map(as_gradient, gradients, names))
+    if type(params) is FlatDict and type(grads) is FlatDict and params.layout is grads.layout:
+        return Given(names, own, gradients, params.layout, (params.arrays, grads.arrays))
+    return Given(names, own, gradients, None, ((), ()))
+
+
+class Binder(NamedTuple):
+    """What all steps of an optimizer are bound with, until an option changes or the state moves."""
+
+    algorithm: Algorithm
+    plan: Plan
+    store: StateStore
+    counts: StepCounts
+    steps: BoundSteps
+    scratch: Scratch
+
+    def bind(self, params: Mapping[Any, Any], grads: Mapping[Any, Any]) -> Found:
+        """A step for these arrays: a known one, if it takes them once they are arrays of NumPy, or else a new one.
+
+        Raises:
+            KeyError, TypeError, ValueError: an array cannot be updated. Nothing has changed then.
+        """
+        call = given(params, grads)
+        known = self.steps.search(call.names, call.params, call.grads, self.counts.version)
+        if known is not None:
+            return known
+        own, gradients = infos_of(call.names, call.params, call.grads)
+        for name, info in zip(call.names, own, strict=True):
+            self.store.check(name, info)
+        zeroing = self.plan.fused.zero_grads
+        if zeroing:
+            check_zeroed(call.names, gradients)
+        check_apart(call.names, own, gradients, zeroing)
+        on_device = any(map(on_gpu, call.params))
+        memory = memory_of("cuda") if on_device else self.store.memory if not call.names else HOST
+        with memory.current(own):
+            return self._bound(call, own, gradients, memory)
+
+    def _bound(self, call: Given, own: list[TensorInfo], gradients: list[TensorInfo], memory: Memory) -> Found:
+        """A step for arrays that have passed every check."""
+        like = call.layout if call.layout is not None and len(call.names) == len(call.layout.slices) else None
+        grown = self.store.including(dict(zip(call.names, own, strict=True)), memory, like, self.plan.fused.ema)
+        kinds, rows = self._kinds(call.names)
+        segments = (
+            self._flat_segments(like, call, grown.store, memory) if like is not None and len(kinds) <= 1 else None
+        )
+        arrays = call.buffers if segments is not None else (call.params, call.grads)
+        key: Any = like if segments is not None else call.names
+        if segments is None:
+            segments = _segments(call.names, own, gradients, rows, grown.store)
+        engine = self._engine(segments, kinds, grown.store, memory)
+        averages, own_arrays = grown.store.averages, dict(zip(call.names, call.params, strict=True))
+        beginning = [(averages[name], own_arrays[name]) for name in grown.fresh] if averages is not None else []
+        return BoundStep(key, kinds, self.store, grown.store, beginning, engine, self.counts.version), *arrays
+
+    def _kinds(self, names: Arrays) -> tuple[list[Kind], list[int]]:
+        """What tells names apart in a step, and which kind each name is."""
+        groups = {name: self.plan.group_of(name) for name in names}
+        cohorts = self.counts.cohorts(groups)
+        kinds: dict[Kind, int] = {}
+        rows = [kinds.setdefault((cohorts[name], groups[name]), len(kinds)) for name in names]
+        return list(kinds), rows
+
+    def _engine(self, segments: list[Segment], kinds: list[Kind], store: StateStore, memory: Memory) -> Engine:
+        plan, row_count = self.plan, max(len(kinds), 1)
+        [stage] = plan.stages  # other kinds of stages will have engines of their own
+        if memory is HOST:
+            return HostEngine(segments, stage.kernels, row_count, plan.needs_norm, self.scratch)
+        from fastoptim.step.counter import StepCounter  # these need the package numba-cuda
+        from fastoptim.step.gpu import GpuEngine
+
+        counter: Any = self.counts.on_gpu
+        if plan.capturable:
+            names = {name for each in segments for name in each.parts}
+            if len(kinds) > 1 or len(names) < len(store.slices) or self.algorithm.carry is not None:
+                raise ValueError("capturable: expected all parameters to take part in every step, and no carry")
+            if counter is None:
+                device = next((each.param.device or 0 for each in segments if each.param.size), 0)
+                counter = StepCounter(kinds[0][0].count if kinds else 0, device)
+            dtypes = {each.dtype for each in segments}
+            counter.fill(self.algorithm.hyperparameters(), dtypes, lambda t: plan.row_at(self.algorithm, t))
+        return GpuEngine(segments, stage.kernels, row_count, plan.needs_norm, counter)
+
+    def _flat_segments(self, layout: Layout, call: Given, store: StateStore, memory: Memory) -> list[Segment] | None:
+        """A segment for each buffer, if the state and the averages lie as the parameters do."""
+        averages = store.averages if self.plan.fused.ema else None
+        slices = store.flat_slices(layout)
+        if slices is None or (averages is not None and averages.layout is not layout):
+            return None
+        parts: list[dict[Any, tuple[int, int]]] = [{} for _ in slices]
+        for name, own in layout.slices.items():
+            parts[own.block][name] = own.offset * own.dtype.itemsize, own.size
+        segments = []
+        for i, own in enumerate(slices):
+            param, grad = (info_of(arrays[i], f"buffer of {own.dtype}") for arrays in call.buffers)
+            if not param.is_writeable:
+                raise ValueError(f"buffer of {own.dtype}: it is read-only, expected a writeable array")
+            state = store.addresses(own)
+            if averages is not None:
+                state = (*state, memory.address(averages.arrays[i]))
+            segments.append(Segment(param, grad, own, state, 0, parts[i]))
+        return segments
+
+
+def _segments(
+    names: Arrays, params: list[TensorInfo], grads: list[TensorInfo], rows: list[int], store: StateStore
+) -> list[Segment]:
+    segments = []
+    for name, param, grad, row in zip(names, params, grads, rows, strict=True):
+        own = store.slices[name]
+        state = store.addresses(own)
+        if store.averages is not None:
+            state = (*state, store.memory.address(store.averages[name]))
+        segments.append(Segment(param, grad, own, state, row, {name: (0, own.size)}))
+    return segments

@@ -1,0 +1,183 @@
+"""A bound step: arrays that have passed every check, and what the kernels need to know of them."""
+
+import math
+import struct
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from fastoptim.arrays.memory import Memory
+from fastoptim.settings.rows import Kind, Row, WrongScalarsError
+from fastoptim.state.counts import Cohort, GpuCounter
+from fastoptim.state.store import StateStore
+
+Arrays = tuple[Any, ...]
+
+
+class Engine(Protocol):
+    """What runs a bound step, on the host or on a GPU."""
+
+    @property
+    def memory(self) -> Memory:
+        """Where the arrays are."""
+
+    @property
+    def counter(self) -> GpuCounter | None:
+        """What counts the steps in the device's memory, which also has their numbers; None where the host counts."""
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether `run` needs neither arrays nor stream."""
+
+    @property
+    def clips_itself(self) -> bool:
+        """Whether the engine applies `clip_coef` itself, on its device."""
+
+    @property
+    def accept(self) -> Callable[[Arrays, Arrays], bool]:
+        """Whether arrays are like those that the step was bound for; if so, their addresses are taken."""
+
+    def plain_calls(self) -> tuple[Callable[..., None], Callable[[], None]]:
+        """For steps that are made often: what takes the numbers as its arguments, and what runs the step."""
+
+    def check_stream(self, stream: Any) -> None:
+        """Refuse what is no stream for these arrays."""
+
+    def set_scalars(self, numbers: Sequence[float]) -> None:
+        """Take a step's numbers, those of each kind behind those of the one before, rounded to each dtype."""
+
+    def measure(self, params: Arrays, grads: Arrays, limit: float | None, divisor: float, stream: Any) -> Any:
+        """The norm of all gradients together, divided by `divisor`: a float, or what becomes one."""
+
+    def run(self, params: Arrays = (), grads: Arrays = (), stream: Any = None) -> None:
+        """Update all parameters and state in place."""
+
+
+class BoundStep:
+    """Nothing in it has to be saved: it is bound anew when an option changes or the state moves.
+
+    Attributes:
+        key: the names that take part, or the layout of a `FlatDict`.
+        kinds: what tells names apart in a step, in the order of the rows of scalars.
+        base: the optimizer's store when the step was bound.
+        store: the one that has all names. It is the optimizer's from the first step on.
+        beginning: pairs of a new average and the parameter that it is a copy of at first.
+        engine: what runs the step.
+        is_kept: whether its first step was made: then its names are counted.
+        is_plain: whether the rule's numbers are all that it needs.
+        accept: whether arrays are like those that it was bound for; if so, their addresses are taken.
+        version: of the cohorts that it knows, see `StepCounts`.
+    """
+
+    def __init__(
+        self,
+        key: Any,
+        kinds: Sequence[Kind],
+        base: StateStore,
+        store: StateStore,
+        beginning: Sequence[tuple[Any, Any]],
+        engine: Engine,
+        version: int,
+    ) -> None:
+        self.key, self.kinds, self.beginning, self.engine = key, kinds, beginning, engine
+        self.base, self.store = base, store
+        self.is_kept = self.is_plain = False
+        self.accept = engine.accept
+        self.version = version
+        self._cohort: Cohort = kinds[0][0] if kinds else Cohort(0, None, ())
+        self._sizes = [(cohort, len(cohort.names)) for cohort, _ in kinds]
+        self._pack: Callable[..., None] = _unbound
+        self._run: Callable[[], None] = _unbound
+
+    def was_kept(self, is_plain: bool) -> None:
+        """Its first step is being made."""
+        self.is_kept, self.beginning = True, ()
+        self.is_plain = is_plain and len(self.kinds) == 1 and self.engine.is_simple
+        if self.is_plain:
+            self._pack, self._run = self.engine.plain_calls()
+
+    def is_current(self, version: int) -> bool:
+        """Whether the names of each kind still make their steps together, now that some changed their cohorts."""
+        if any(len(cohort.names) != size for cohort, size in self._sizes):  # one was split
+            return False
+        self.version = version
+        return True
+
+    def run_plain(self, scalars: Callable[[int], tuple[float, ...]]) -> None:
+        """Make a step that needs the rule's numbers alone, and count it.
+
+        Raises:
+            WrongScalarsError: `scalars` returns something else than them. Nothing has changed then.
+        """
+        cohort = self._cohort
+        t = cohort.count + 1
+        numbers = scalars(t)
+        try:
+            self._pack(*numbers)
+        except (struct.error, TypeError, OverflowError, WrongScalarsError):
+            self.set_rows([Row(numbers, None, t, numbers)], None)  # which says what is wrong
+        self._run()
+        cohort.count = t
+
+    def set_rows(self, rows: Sequence[Row], clip_coef: float | None) -> None:
+        """Take the numbers of a step, a row for each kind; behind each comes what gradients are multiplied by.
+
+        Raises:
+            WrongScalarsError: one is no number, or a dtype cannot hold one.
+        """
+        last = () if clip_coef is None else (clip_coef,)
+        try:
+            single = len(rows) == 1 and not last
+            self.engine.set_scalars(rows[0].scalars if single else [x for row in rows for x in (*row.scalars, *last)])
+        except WrongScalarsError as error:
+            row = next((row for row in rows if not _fit(row.scalars, error.dtype)), rows[0])
+            raise WrongScalarsError(_words(row, error.dtype), row.t) from error.__cause__
+
+    def count(self, rows: Sequence[Row]) -> None:
+        """Count the step that was made with these numbers."""
+        for (cohort, _), row in zip(self.kinds, rows, strict=True):
+            cohort.count, cohort.carry = row.t, row.carry
+
+
+def _unbound(*numbers: float) -> None:
+    raise AssertionError("the step was not kept as a plain one")
+
+
+class Packer:
+    """Writes a step's numbers into an array of scalars, rounded to its dtype."""
+
+    def __init__(self, scalars: Any) -> None:
+        self.scalars = scalars
+        # "=" refuses finite numbers that the dtype cannot hold
+        pack = struct.Struct(f"={scalars.size}{scalars.dtype.char}").pack_into
+        self.quick: Callable[..., None] = partial(pack, scalars, 0)  # its errors are struct's
+
+    def pack(self, numbers: Sequence[float]) -> None:
+        """Write the numbers.
+
+        Raises:
+            WrongScalarsError: there are too few or many, one is no number, or the dtype cannot hold one.
+        """
+        try:
+            self.quick(*numbers)
+        except (struct.error, TypeError, OverflowError) as error:
+            raise WrongScalarsError(repr(numbers), dtype=self.scalars.dtype) from error
+
+
+def _fit(numbers: Any, dtype: Any) -> bool:
+    """Whether all are numbers that the dtype can hold."""
+    try:
+        with np.errstate(over="ignore"):
+            return all(math.isfinite(dtype.type(x)) or not math.isfinite(x) for x in numbers)
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _words(row: Row, dtype: Any) -> str:
+    """What is wrong with the numbers of a row."""
+    for number in row.scalars if isinstance(row.scalars, tuple | list) else ():
+        if isinstance(number, int | float | np.number) and not _fit((number,), dtype):
+            return f"{number!r}, which {dtype} cannot hold"
+    return repr(row.returned)

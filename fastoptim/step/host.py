@@ -1,0 +1,153 @@
+"""Arrays of the host, bound to the kernels: where each address goes, and the calls that update them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastoptim.arrays.info import TensorInfo
+from fastoptim.arrays.memory import HOST
+from fastoptim.kernels import Kernels
+from fastoptim.kernels.cpu import LINE, SERIAL_LIMIT
+from fastoptim.kernels.guard import Expected, Guard, compile_guard
+from fastoptim.kernels.launch import Launch, Launches
+from fastoptim.kernels.reduce import Norm, Part
+from fastoptim.kernels.storage import storage_of
+from fastoptim.kernels.table import END, GRAD, PARAM, SCALAR_ROW, columns
+from fastoptim.step.bound import Arrays, Packer
+from fastoptim.step.segments import Segment, dtype_groups, norm_order
+from fastoptim.step.staged import Scratch, StagedCopies, set_cell
+
+
+class HostEngine:
+    """Runs a step on the host.
+
+    Args:
+        segments: what the kernels get.
+        kernels: the rule's, with the options.
+        row_count: rows of scalars.
+        needs_norm: whether the norm of the gradients has to be known.
+        scratch: memory for staged copies.
+    """
+
+    memory = HOST
+    clips_itself = False
+    counter = None
+
+    def __init__(
+        self, segments: Sequence[Segment], kernels: Kernels, row_count: int, needs_norm: bool, scratch: Scratch
+    ) -> None:
+        width = columns(2 + (len(segments[0].state) if segments else 0))
+        self._table = np.zeros((len(segments), width), np.int64)
+        self._staged = StagedCopies(scratch)
+        self._zero_grads = kernels.fused.zero_grads
+        self._packers: list[Packer] = []
+        params: dict[int, Expected] = {}
+        grads: dict[int, Expected] = {}
+        launches, first = [], 0
+        for dtype, members in dtype_groups(segments):
+            elements = 0
+            for row, i in enumerate(members, first):
+                segment = segments[i]
+                elements += segment.own.size
+                self._table[row, GRAD + 1 : SCALAR_ROW] = segment.state
+                self._table[row, SCALAR_ROW], self._table[row, END] = segment.row, elements
+                params[i] = self._expected(i, segment, segment.param, self._cell(row, PARAM), is_param=True)
+                grads[i] = self._expected(i, segment, segment.grad, self._cell(row, GRAD), is_param=False)
+            self._packers.append(Packer(np.zeros((row_count, kernels.scalar_count), dtype)))
+            compiled = kernels.on_cpu.pass_for((storage_of(dtype),) * (width - 2))
+            scalars = self._packers[-1].scalars.ctypes.data
+            launches.append(Launch(compiled.address, self._cell(first, 0), scalars, elements, LINE, elements))
+            first += len(members)
+        self._launches = Launches(launches, SERIAL_LIMIT)
+        self._norm = Norm(self._norm_parts(segments, grads)) if needs_norm else None
+        each = range(len(segments))
+        self._guard = Guard([params[i] for i in each], [grads[i] for i in each], self._zero_grads)
+        # Whether arrays are like those that the step was bound for; if so, their addresses are taken.
+        self.accept: Callable[[Arrays, Arrays], bool] = self._guard.accept
+        self.is_simple = not self._staged
+        self._launches.compile()
+        compile_guard()
+        self._staged.compile()
+        if self._norm is not None:
+            self._norm.compile()
+
+    def _cell(self, row: int, column: int) -> int:
+        return int(self._table.ctypes.data + row * self._table.strides[0] + column * self._table.itemsize)
+
+    def _expected(self, i: int, segment: Segment, info: TensorInfo, cell: int, *, is_param: bool) -> Expected:
+        """What the guard expects of an array: that the kernels can walk it as it lies, or else a staged copy of it."""
+        own = segment.own
+        direct = info.dtype == own.dtype and info.is_dense(own.axes) and info.is_aligned
+        if not direct:
+            target, cell = cell, self._staged.new_cell()
+            self._staged.add(i, cell, info, target, own.dtype, own.axes, is_param=is_param)
+        set_cell(cell, info.address)
+        return Expected(info.dtype, info.shape, info.strides, cell, direct)
+
+    def _norm_parts(self, segments: Sequence[Segment], grads: dict[int, Expected]) -> list[Part]:
+        """Where the norm finds the gradients. It reads them in C order: others are copied for it."""
+        cells = []
+        for i, (segment, info) in enumerate((each, each.grad) for each in segments):
+            in_order = info.is_dense(tuple(range(len(info.shape))))
+            direct = info.dtype == segment.dtype and in_order and info.is_aligned
+            cell = grads[i].cell
+            cells.append(cell if direct else self._staged.in_order(i, cell, info, segment.dtype))
+        return [Part(cells[i], byte, size, segments[i].dtype) for i, byte, size in norm_order(segments)]
+
+    def plain_calls(self) -> tuple[Callable[..., None], Callable[[], None]]:
+        """For steps that are made often: what takes the numbers as its arguments, and what runs the step."""
+        if len(self._packers) == 1 and self._launches.is_serial:
+            return self._packers[0].quick, self._launches.serial_run
+        return lambda *numbers: self.set_scalars(numbers), self.run
+
+    def check_stream(self, stream: Any) -> None:
+        """Refuse a stream.
+
+        Raises:
+            ValueError
+        """
+        raise ValueError(f"stream: expected None, as these arrays are on the CPU; got {stream!r}")
+
+    def set_scalars(self, numbers: Sequence[float]) -> None:
+        """Take a step's numbers, those of each kind behind those of the one before, rounded to each dtype.
+
+        Raises:
+            WrongScalarsError: there are too few or many, one is no number, or a dtype cannot hold one.
+        """
+        for packer in self._packers:
+            packer.pack(numbers)
+
+    def measure(self, params: Arrays, grads: Arrays, limit: float | None, divisor: float, stream: Any) -> float:
+        """The norm of all gradients together, divided by `divisor`."""
+        assert self._norm is not None
+        self._staged.gather(params, grads)
+        return self._norm.measure() / divisor
+
+    def run(self, params: Arrays = (), grads: Arrays = (), stream: Any = None) -> None:
+        """Update all parameters and state in place."""
+        if self.is_simple:
+            self._launches.run()
+            return
+        if self._norm is None:  # or else `measure` has gathered already
+            self._staged.gather(params, grads)
+        self._launches.run()
+        self._staged.scatter(params, grads, self._zero_grads)
+
+
+class AddressGuard:
+    """Knows arrays that were found to share no memory, by their addresses: it keeps none alive."""
+
+    def __init__(self, params: Sequence[TensorInfo], grads: Sequence[TensorInfo]) -> None:
+        self._cells = np.array([info.address for info in (*params, *grads)], np.int64)
+        start = int(self._cells.ctypes.data)
+        expected = [
+            Expected(info.dtype, info.shape, info.strides, start + i * self._cells.itemsize, needs_alignment=False)
+            for i, info in enumerate((*params, *grads))
+        ]
+        self._is_known = all(info.device is None for info in (*params, *grads))
+        self._guard = Guard(expected[: len(params)], expected[len(params) :], zeroing=True)
+
+    def accept(self, params: Arrays, grads: Arrays) -> bool:
+        """Whether these are such arrays."""
+        return self._is_known and len(params) * 2 == len(self._cells) and self._guard.accept(params, grads)

@@ -1,0 +1,44 @@
+"""One of the calls that make a step together."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastoptim.arrays.flat import FlatDict
+from fastoptim.settings.algorithm import Algorithm
+from fastoptim.step.accumulate import Accumulator
+from fastoptim.step.checks import check_mappings
+from fastoptim.step.stepper import Stepper
+
+
+def micro_step(
+    stepper: Stepper,
+    accumulator: Accumulator,
+    algorithm: Algorithm,
+    params: Mapping[Any, Any],
+    grads: Mapping[Any, Any],
+    stream: Any,
+) -> None:
+    """Add to the summed gradients, and make a step with the names that have had enough calls.
+
+    Whatever is wrong with the arrays or the numbers is found before anything is added.
+
+    Raises:
+        KeyError, TypeError, ValueError, WrongScalarsError: see `Optimizer.update`. Nothing has changed then.
+    """
+    check_mappings(params, grads)
+    if type(grads) not in (dict, FlatDict):
+        grads = {name: grads[name] for name in params}  # once: a mapping may compute what is looked up
+    plan = stepper.plan(algorithm, accumulates=True)
+    stepper.check_groups(plan, params)  # with all names: what makes a step may be a part of them
+    sums = accumulator.including(params)
+    ready = []
+    for count, own, gradients in accumulator.batches(params, grads, sums, algorithm.accumulate):
+        found = stepper.find(algorithm, plan, own, gradients)
+        if count:
+            ready.append((count, own, found, stepper.rows(algorithm, plan, found, count)))
+    if not accumulator.add(sums, params, grads, algorithm, stream):
+        stepper.counts.skipped += 1
+        return
+    for count, own, found, rows in ready:
+        stepper.run(algorithm, plan, found, count, stream, rows)
+        accumulator.stepped(own)

@@ -1,0 +1,68 @@
+"""State dicts: a loop over the owners of what lasts."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from fastoptim.settings.algorithm import Algorithm
+from fastoptim.settings.data import as_data
+from fastoptim.state.counts import StepCounts
+from fastoptim.state.loading import load_store
+from fastoptim.state.store import StateStore
+from fastoptim.step.accumulate import Accumulator
+from fastoptim.step.stepper import Stepper
+
+KEYS = ("optimizer", "hyperparameters", "iter", "skipped", "steps", "slots", "ema", "micro_steps", "gradients")
+
+
+class Owner(Protocol):
+    """What has numbers that last."""
+
+    def export(self) -> dict[str, Any]:
+        """All of them, by name."""
+
+
+def saved_of(algorithm: Algorithm, owners: Sequence[Owner]) -> dict[str, Any]:
+    """The state dict of an optimizer and the owners of its numbers."""
+    settings = {name: as_data(value) for name, value in algorithm.hyperparameters().items()}
+    saved: dict[str, Any] = {"optimizer": type(algorithm).__name__, "hyperparameters": settings}
+    for owner in owners:
+        saved |= owner.export()
+    return saved
+
+
+def checked_values(algorithm: Algorithm, saved: Any, hyperparameters: bool) -> dict[str, Any]:
+    """The hyperparameters that an optimizer will have: those of a state dict, or its own.
+
+    Raises:
+        KeyError, TypeError, ValueError: the state dict lacks something, or is another class's.
+    """
+    name, keys = type(algorithm).__name__, KEYS if algorithm.carry is None else (*KEYS, "carry")
+    if not isinstance(saved, Mapping):
+        raise TypeError(f"state dict: expected a mapping, got {type(saved).__name__}")
+    for key in keys:
+        if key not in saved:
+            raise KeyError(f"state dict: expected {', '.join(keys)}; {key!r} is missing")
+    if saved["optimizer"] != name:
+        raise ValueError(f"state dict: expected that of {name}, got that of {saved['optimizer']!r}")
+    if not hyperparameters:
+        return algorithm.hyperparameters()
+    values = algorithm.values_from(saved["hyperparameters"])
+    if saved["ema"] and values["ema"] is None:
+        raise ValueError("state dict: there are averages, but the hyperparameter ema is None")
+    return values
+
+
+def loaded(
+    saved: Mapping[str, Any], values: Mapping[str, Any], stepper: Stepper, accumulator: Accumulator
+) -> tuple[StepCounts, StateStore, Accumulator]:
+    """The owners with the numbers of a state dict. All is looked at before the first array is copied.
+
+    Raises:
+        TypeError, ValueError: something is not what it has to be.
+    """
+    kinds: dict[Any, Any] = {}
+    counts = stepper.counts.load(saved)
+    make_store = load_store(stepper.store, saved, kinds, saved["steps"])
+    make_accumulator = accumulator.load(saved, kinds, stepper.store.memory)
+    new, store = make_accumulator(), make_store()
+    return counts, store if values["ema"] is not None else store.without_averages(), new

@@ -1,0 +1,198 @@
+"""Makes the steps of one rule: from two dicts of arrays to the kernels' calls."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastoptim.arrays.memory import Memory
+from fastoptim.kernels.reduce import clip_coef
+from fastoptim.settings.algorithm import Algorithm
+from fastoptim.settings.groups import check_matched
+from fastoptim.settings.plan import Plan
+from fastoptim.settings.rows import Row
+from fastoptim.state.counts import StepCounts
+from fastoptim.state.store import StateStore
+from fastoptim.step.bind import Binder
+from fastoptim.step.bound import BoundStep
+from fastoptim.step.cache import BoundSteps, Found
+from fastoptim.step.staged import Scratch
+
+
+class Stepper:
+    """What the steps of a rule need and leave behind.
+
+    Args:
+        slots: the names of the rule's state.
+        carry: what is carried before the first step, None for nothing.
+
+    Attributes:
+        store: state and averages.
+        counts: each name's steps.
+        norm: of the gradients of the last step that needed it: a float, or what becomes one; None before.
+        planned: what the options come to; None until that has been looked at.
+        is_averaged: whether the parameters hold the averages for a while, so that no step may be made.
+    """
+
+    def __init__(self, slots: tuple[str, ...], carry: float | None = None) -> None:
+        self.store, self.counts = StateStore(slots), StepCounts(carry)
+        self.norm: Any = None
+        self.is_averaged = False
+        self.planned: Plan | None = None
+        self._steps, self._scratch = BoundSteps(), Scratch()
+        self._plan: Plan | None = None  # the last one, for which steps were bound
+        self._matched: tuple[str, ...] = ()  # the patterns of groups that have each matched a name
+
+    def forget(self) -> None:
+        """Bind anew."""
+        self._steps.clear()
+
+    def move(self, memory: Memory) -> None:
+        """Go on in another memory."""
+        store = self.store.moved(memory, flat=self._steps.is_flat)
+        self.norm = None if self.norm is None else float(self.norm)
+        self.counts.come_back()
+        self.take(self.counts, store)
+
+    def take(self, counts: StepCounts, store: StateStore) -> None:
+        """Go on with other counts and state."""
+        self.counts, self.store = counts, store
+        self._steps.clear()
+
+    def drop_averages(self) -> None:
+        """Forget the averages."""
+        if self.store.averages is not None:
+            self.take(self.counts, self.store.without_averages())
+
+    def replan(self) -> None:
+        """Look at the options again: one was assigned."""
+        self.planned = None
+
+    def plan(self, algorithm: Algorithm, accumulates: bool) -> Plan:
+        """What the options come to.
+
+        Raises:
+            ValueError: they cannot go together.
+        """
+        plan = self.planned
+        if plan is None or plan.accumulates != accumulates:
+            plan = algorithm.plan(algorithm.stages, accumulates)
+            if self._plan is None or not plan.is_like(self._plan):
+                self._steps.clear()
+            if not plan.capturable:
+                self.counts.come_back()
+            self.planned = self._plan = plan
+        return plan
+
+    def check_groups(self, plan: Plan, params: Mapping[Any, Any]) -> None:
+        """Refuse a pattern of `groups` that matches no name, at the first call that has it.
+
+        Raises:
+            ValueError
+        """
+        if plan.patterns != self._matched:
+            check_matched(plan.patterns, (*params, *self.counts.names), params)
+            self._matched = plan.patterns
+
+    def find(self, algorithm: Algorithm, plan: Plan, params: Mapping[Any, Any], grads: Mapping[Any, Any]) -> Found:
+        """The step that takes these arrays: a known one, or a new one. No array, state or count changes.
+
+        Raises:
+            KeyError, TypeError, ValueError: an array cannot be updated.
+            RuntimeError: the parameters are the averages for a while.
+        """
+        if plan.capturable and self.counts.settings != algorithm.hyperparameters():
+            self._steps.clear()
+        return self._steps.find(params, grads, self.counts.version) or self._bind(algorithm, plan, params, grads)
+
+    def _bind(self, algorithm: Algorithm, plan: Plan, params: Mapping[Any, Any], grads: Mapping[Any, Any]) -> Found:
+        if self.is_averaged:
+            raise RuntimeError("update: the parameters are the averages, expected the end of `with opt.averaged(...)`")
+        self.check_groups(plan, params)
+        return Binder(algorithm, plan, self.store, self.counts, self._steps, self._scratch).bind(params, grads)
+
+    def rows(self, algorithm: Algorithm, plan: Plan, found: Found, divisor: float) -> list[Row]:
+        """The numbers of a step, looked at before it is made. Nothing where a GPU has them already.
+
+        Raises:
+            ValueError, WrongScalarsError: the numbers are wrong.
+        """
+        step = found[0]
+        if step.engine.counter is not None:
+            return []
+        rows = plan.rows(algorithm, step.kinds, divisor)
+        step.set_rows(rows, 1.0 if plan.clip_norm is not None and not step.engine.clips_itself else None)
+        return rows
+
+    def run(
+        self,
+        algorithm: Algorithm,
+        plan: Plan,
+        found: Found,
+        divisor: float,
+        stream: Any,
+        rows: Sequence[Row] | None = None,
+    ) -> bool:
+        """Make a step.
+
+        Args:
+            algorithm: what makes the step's algorithm.
+            plan: what the options come to.
+            found: the step and its arrays.
+            divisor: what the gradients are divided by.
+            stream: on a GPU.
+            rows: the step's numbers, where they are known already.
+
+        Returns:
+            Whether it was made: not where an element of the gradients is not finite and such calls are skipped.
+
+        Raises:
+            ValueError, WrongScalarsError: the numbers are wrong. Nothing has changed then.
+        """
+        step, params, grads = found
+        if step.is_plain and rows is None:
+            step.run_plain(algorithm.scalars)
+            return True
+        if not step.is_kept and step.base is not self.store:  # others made their first step after this was bound
+            step, params, grads = self._bind(
+                algorithm, plan, dict(zip(step.key, params, strict=True)), dict(zip(step.key, grads, strict=True))
+            )
+        engine, norm, coef = step.engine, None, None
+        if plan.needs_norm:
+            norm = engine.measure(params, grads, plan.clip_norm, divisor, stream)
+            if plan.skip_nonfinite and not math.isfinite(norm):
+                if plan.fused.zero_grads:  # or gradients that are added to would be nan for ever
+                    engine.memory.clear(grads, stream)
+                self.norm = norm
+                self.counts.skipped += 1
+                return False
+            if plan.clip_norm is not None and not engine.clips_itself:
+                coef = clip_coef(norm, plan.clip_norm)
+        if engine.counter is not None:
+            rows = []
+        else:
+            rows = rows or plan.rows(algorithm, step.kinds, divisor)
+            step.set_rows(rows, coef)
+        if not step.is_kept:  # nothing can be refused any more
+            self._keep(step, plan)
+        if norm is not None:
+            self.norm = norm
+        engine.run(params, grads, stream)
+        if engine.counter is None:
+            step.count(rows)
+        return True
+
+    def _keep(self, step: BoundStep, plan: Plan) -> None:
+        """Take over what the step was bound with, and keep the step."""
+        store = step.store
+        store.memory.copy(step.beginning)
+        if store.averages is not self.store.averages:  # which other steps have the addresses of
+            self._steps.clear()
+        self.store = store
+        self.counts.add(cohort for cohort, _ in step.kinds)
+        self.counts.on_gpu = step.engine.counter
+        step.was_kept(plan.is_plain and self.counts.is_plain)
+        self._steps.keep(step, self.counts.version)
+
+    def __getstate__(self) -> dict[str, Any]:  # for pickle and copy.deepcopy
+        norm = None if self.norm is None else float(self.norm)
+        return {**self.__dict__, "norm": norm, "is_averaged": False, "planned": None, "_plan": None}

@@ -1,0 +1,212 @@
+"""A number that follows from all steps before, in an optimizer of one's own: NAdam, held against PyTorch's."""
+
+import copy
+import pickle
+from math import sqrt
+
+import numpy as np
+import pytest
+
+import fastoptim
+from fastoptim import Number, Optimizer, fraction, nonnegative, rule
+from support import assert_close, assert_same_bits, random
+
+F4, F8 = np.float32, np.float64
+SHAPES = {"W": (4, 3), "b": (3,), "late": (5,), "slow W": (3, 2), "slow b": (2,)}
+
+
+@rule
+def nadam(p, g, m, v, for_g, for_m, one_minus_beta1, one_minus_beta2, root, eps):
+    m = m + one_minus_beta1 * (g - m)
+    v = v + one_minus_beta2 * (g * g - v)
+    return p - (for_g * g + for_m * m) / (sqrt(v) / root + eps), m, v
+
+
+class NAdam(Optimizer):
+    """Dozat 2016, "Incorporating Nesterov Momentum into Adam": the product of all momentums so far is carried."""
+
+    rule, slots = nadam, ("m", "v")
+    carry = 1.0
+    lr: Number = nonnegative(0.002)
+    beta1: Number = fraction(0.9)
+    beta2: Number = fraction(0.999)
+    eps: Number = nonnegative(1e-8)
+    momentum_decay: Number = nonnegative(0.004)
+
+    def momentum_at(self, t):
+        return self.beta1 * (1 - 0.5 * 0.96 ** (t * self.momentum_decay))
+
+    def next_carry(self, t):
+        return self.carry * self.momentum_at(t)
+
+    def scalars(self, t):
+        now, following = self.momentum_at(t), self.momentum_at(t + 1)
+        for_g = self.lr * (1 - now) / (1 - self.carry)
+        for_m = self.lr * following / (1 - self.carry * following)
+        return for_g, for_m, 1 - self.beta1, 1 - self.beta2, sqrt(1 - self.beta2**t), self.eps
+
+
+OPTIONS = {"groups": {"slow*": {"momentum_decay": 0.3, "lr": 0.01}}}
+
+
+def gradients(rng, step, dtype=F8):
+    """With names that join late, that pause, and that never have a gradient together."""
+    grads = {name: random(rng, shape, dtype) for name, shape in SHAPES.items()}
+    if step < 7:
+        grads["late"] = None
+    if step % 3 == 1:
+        grads["b"] = grads["slow W"] = None
+    if 30 <= step < 34:
+        grads["slow b"] = None
+    return grads
+
+
+def through_a_file(opt, params, folder):
+    fastoptim.save(folder / "file", params, opt)
+    twin = NAdam()
+    fastoptim.load(folder / "file").restore({name: np.zeros_like(p) for name, p in params.items()}, twin)
+    return twin
+
+
+def through_a_dict(opt, params, folder):
+    twin = NAdam()
+    twin.load_state_dict(copy.deepcopy(opt.state_dict()))
+    return twin
+
+
+def through_pickle(opt, params, folder):
+    return pickle.loads(pickle.dumps(opt))
+
+
+def through_a_copy(opt, params, folder):
+    return copy.deepcopy(opt)
+
+
+def unchanged(opt, params, folder):
+    return opt
+
+
+WAYS = [unchanged, through_pickle, through_a_dict, through_a_file, through_a_copy]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nadam_of_pytorch(way, rng, tmp_path):
+    torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
+    params = {name: random(rng, shape, F4) for name, shape in SHAPES.items()}
+    tensors = {name: torch.tensor(p, requires_grad=True) for name, p in params.items()}
+    fast = [tensor for name, tensor in tensors.items() if not name.startswith("slow")]
+    slow = [tensor for name, tensor in tensors.items() if name.startswith("slow")]
+    peer = torch.optim.NAdam([{"params": fast}, {"params": slow, "momentum_decay": 0.3, "lr": 0.01}])
+    opt = NAdam(**OPTIONS)
+    for step in range(60):
+        if step in (20, 45):
+            opt = way(opt, params, tmp_path)
+        opt.lr = peer.param_groups[0]["lr"] = 0.002 * (1 + step % 5)
+        grads = gradients(rng, step, F4)
+        for name, tensor in tensors.items():
+            tensor.grad = None if grads[name] is None else torch.tensor(grads[name])
+        peer.step()
+        opt.update(params, grads)
+    for name, tensor in tensors.items():
+        assert_close(params[name], tensor.detach().numpy(), name)
+        mine, theirs = opt.state_dict()["carry"][name], peer.state[tensor]["mu_product"].item()
+        assert mine == pytest.approx(theirs, rel=1e-5), name  # PyTorch has it in float32
+        assert opt.state_dict()["steps"][name] == peer.state[tensor]["step"].item()
+
+
+@pytest.mark.parametrize("way", WAYS[1:])
+def test_the_same_bits_as_never_having_stopped(way, tmp_path):
+    rngs = [np.random.default_rng(5) for _ in range(2)]
+    params, theirs = ({name: np.ones(shape) for name, shape in SHAPES.items()} for _ in range(2))
+    opt, twin = NAdam(**OPTIONS), NAdam(**OPTIONS)
+    for step in range(25):
+        if step in (1, 5, 9, 16):
+            twin = way(twin, theirs, tmp_path)
+        opt.update(params, gradients(rngs[0], step))
+        twin.update(theirs, gradients(rngs[1], step))
+    for name, p in params.items():
+        assert_same_bits(theirs[name], p, name)
+    assert twin.state_dict()["carry"] == opt.state_dict()["carry"]
+
+
+def alone(name, grads, **options):
+    """What one name becomes with an optimizer of its own."""
+    opt, p = NAdam(**options), np.ones(SHAPES[name])
+    for g in grads:
+        opt.update({name: p}, {name: g})
+    return p, opt.state_dict()["carry"][name]
+
+
+def test_each_name_has_its_own_carry(rng):
+    """Names of two groups that make all their steps together, and one that joins late."""
+    params, opt = {name: np.ones(shape) for name, shape in SHAPES.items()}, NAdam(**OPTIONS)
+    steps = [gradients(rng, step) for step in range(12)]
+    for grads in steps:
+        opt.update(params, grads)
+    for name, p in params.items():
+        options = OPTIONS["groups"]["slow*"] if name.startswith("slow") else {}
+        expected, carry = alone(name, [grads[name] for grads in steps], **options)
+        assert opt.state_dict()["carry"][name] == carry, name
+        assert_same_bits(p, expected, name)
+
+
+@pytest.mark.parametrize("first", ["slow W", "W"])
+def test_groups_that_always_go_together_carry_different_numbers(first, rng):
+    names = [first, "W" if first == "slow W" else "slow W"]
+    params, opt = {name: np.ones(SHAPES[name]) for name in names}, NAdam(**OPTIONS)
+    steps = [{name: random(rng, SHAPES[name], F8) for name in names} for _ in range(5)]
+    for grads in steps:
+        opt.update(params, grads)
+    for name, p in params.items():
+        options = OPTIONS["groups"]["slow*"] if name.startswith("slow") else {}
+        expected, carry = alone(name, [grads[name] for grads in steps], **options)
+        assert opt.state_dict()["carry"][name] == carry, name
+        assert_same_bits(p, expected, name)
+
+
+def test_calls_that_make_no_step_carry_nothing_on(rng):
+    params, opt = {"p": np.ones(3)}, NAdam(skip_nonfinite=True)
+    opt.update(params, {"p": np.ones(3)})
+    carry = opt.state_dict()["carry"]
+    opt.update(params, {"p": np.full(3, np.nan)})
+    opt.update(params, {"p": None})
+    assert opt.state_dict()["carry"] == carry
+    with pytest.raises(ValueError, match=r"grads\['p'\]"):
+        opt.update(params, {"p": np.ones(4)})
+    assert opt.state_dict()["carry"] == carry
+
+
+def test_sums_carry_on_once_a_step(rng):
+    params, opt = {"p": np.ones(3)}, NAdam(accumulate=3)
+    for _ in range(7):
+        opt.update(params, {"p": np.ones(3)})
+    expected = NAdam()
+    theirs = {"p": np.ones(3)}
+    for _ in range(2):
+        expected.update(theirs, {"p": np.ones(3)})
+    assert opt.state_dict()["carry"] == expected.state_dict()["carry"]
+    assert_close(params["p"], theirs["p"])
+
+
+def test_wrong_numbers_carry_nothing_on():
+    params, opt = {"p": np.ones(3, F4)}, NAdam()
+    opt.update(params, {"p": np.ones(3, F4)})
+    before = opt.state_dict()["carry"]
+    opt.lr = 1e300
+    with pytest.raises(ValueError, match="float32"):
+        opt.update(params, {"p": np.ones(3, F4)})
+    assert opt.state_dict()["carry"] == before
+    assert opt.iter == 1
+
+
+@pytest.mark.parametrize("wrong", [None, {}, {"p": "1"}, {"p": None}, {"q": 1.0}, {"p": 1.0, "q": 1.0}, [1.0]])
+def test_a_wrong_carry_is_refused(wrong):
+    params, opt = {"p": np.ones(3)}, NAdam()
+    opt.update(params, {"p": np.ones(3)})
+    saved = copy.deepcopy(opt.state_dict())
+    with pytest.raises((TypeError, ValueError), match="state dict: carry: expected"):
+        NAdam().load_state_dict({**saved, "carry": wrong})
+    del saved["carry"]
+    with pytest.raises(KeyError, match="carry"):
+        opt.load_state_dict(saved)
+    assert opt.state_dict()["carry"]["p"] != 1
