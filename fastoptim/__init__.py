@@ -1,7 +1,9 @@
 """Gradient-descent optimizers for NumPy at the machine's full speed."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fastoptim import schedules
 from fastoptim.arrays.flat import FlatDict, flatten
 from fastoptim.kernels.cuda.driver import cuda_info
 from fastoptim.kernels.rule import rule
@@ -42,16 +44,11 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from fastoptim import schedules
     from fastoptim.checkpoint import Checkpoint, CheckpointError, load, save
 else:  # type checkers see the names above alone
 
     def __getattr__(name: str) -> Any:
-        """What not everybody needs is imported when it is asked for: checkpoints and `schedules`."""
-        from importlib import import_module
-
-        if name == "schedules":
-            return import_module("fastoptim.schedules")
+        """Checkpoints are imported when they are asked for: not everybody needs them."""
         if name in ("Checkpoint", "CheckpointError", "load", "save"):
             return getattr(import_module("fastoptim.checkpoint"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The command line. What a subcommand needs is imported when it runs: `info` and `warmup` do without the demo extra."""
+"""The command line. What the demo needs is imported when it runs: `info` and `warmup` do without its extra."""
 
 import argparse
 import sys
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 import fastoptim
+from fastoptim.cli import info, warmup
 from fastoptim.cli.arguments import DTYPES, EPOCHS, OPTIMIZERS, optimizer, png, positive, seed
 
 DEMO_EXTRA = {"sklearn": "scikit-learn", "matplotlib": "matplotlib", "rich": "rich"}  # package by module
@@ -80,14 +81,10 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
-    from fastoptim.cli import info
-
     return info.run()
 
 
 def _warmup(options: argparse.Namespace) -> int:
-    from fastoptim.cli import warmup
-
     return warmup.run(_selected(options), list(dict.fromkeys(options.dtype or DTYPES)))
 
 
