@@ -8,7 +8,7 @@ from fastoptim.kernels.fuse import Fused
 from fastoptim.kernels.stages import Stage
 from fastoptim.settings.fields import Field, Number
 from fastoptim.settings.groups import group_of
-from fastoptim.settings.rows import Kind, Numbers, Row, WrongScalarsError
+from fastoptim.settings.rows import Kind, Numbers, Rows, WrongScalarsError
 
 
 class Plan:
@@ -71,7 +71,7 @@ class Plan:
         """The number of the group that a name is in."""
         return group_of(self.patterns, name) if self.patterns else None
 
-    def rows(self, numbers: Numbers, kinds: Sequence[Kind], divisor: float) -> list[Row]:
+    def rows(self, numbers: Numbers, kinds: Sequence[Kind], divisor: float) -> Rows:
         """The numbers of a step, a row for each kind of name.
 
         A schedule is asked for the largest number of steps that these names have made. While `scalars` is asked, the
@@ -86,38 +86,41 @@ class Plan:
         values = vars(numbers)
         kept = {name: values[name] for name in self._names}
         base = self._base.at(step, kept) if self._scheduled else kept
-        made: dict[Any, Row] = {}
-        rows = []
+        rows = Rows()
         try:
             for cohort, group in kinds:
-                key = cohort.count, cohort.carry, group
-                if key not in made:
-                    varied = self._base if group is None else self._groups[group]
-                    values.update(base if group is None else varied.at(step, base))
-                    made[key] = self._row(numbers, varied, cohort.count + 1, cohort.carry, divisor)
-                rows.append(made[key])
+                varied = self._base if group is None else self._groups[group]
+                values.update(base if group is None else varied.at(step, base))
+                self._add_row(rows, numbers, varied, cohort.count + 1, cohort.carry, divisor)
         finally:
             values.pop("carry", None)
             values.update(kept)
         return rows
 
-    def row_at(self, numbers: Numbers, t: int) -> tuple[float, ...]:
+    def row_at(self, numbers: Numbers, t: int) -> list[float]:
         """The numbers of step `t`, where names do not differ and nothing is scheduled.
 
         Raises:
             WrongScalarsError: `scalars` returns something else than the rule's numbers.
         """
-        return self._row(numbers, self._base, t, None, self._grad_scale).scalars
+        rows = Rows()
+        self._add_row(rows, numbers, self._base, t, None, self._grad_scale)
+        return rows.scalars[: -1 if self.fused.clip_norm else None]
 
-    def _row(self, numbers: Numbers, varied: "_Varied", t: int, carry: float | None, divisor: float) -> Row:
-        values = vars(numbers)
+    def _add_row(
+        self, rows: Rows, numbers: Numbers, varied: "_Varied", t: int, carry: float | None, divisor: float
+    ) -> None:
         if carry is not None:
+            values = vars(numbers)
             values["carry"] = carry
             values["carry"] = carry = numbers.next_carry(t)
-        scalars = numbers.scalars(t)
-        if not isinstance(scalars, tuple | list) or len(scalars) != self._scalar_count:
-            raise WrongScalarsError(repr(scalars), t)
-        return Row((*scalars, *varied.scalars(values, divisor)), carry, t, scalars)
+        returned = numbers.scalars(t)
+        if not isinstance(returned, tuple | list) or len(returned) != self._scalar_count:
+            raise WrongScalarsError(repr(returned), t)
+        rows.scalars += returned
+        varied.add_scalars(rows.scalars, numbers, divisor)
+        rows.returned.append(returned)
+        rows.carries.append(carry)
 
 
 class _Varied:
@@ -139,9 +142,7 @@ class _Varied:
         off: Mapping[str, Any],
         fused: Fused,
     ) -> None:
-        self._fixed = (
-            {name: value for name, value in own.items() if not callable(value)} if own.keys() < fields.keys() else {}
-        )
+        self._fixed = {name: value for name, value in own.items() if not callable(value)}
         self.scheduled: list[tuple[str, Number, Callable[[int], Any]]] = []
         for name, value in own.items():
             field = fields[name]
@@ -151,7 +152,7 @@ class _Varied:
         self._sign = -1 if held["maximize"] else 1
         self._limit = inf if held["clip_value"] is None else held["clip_value"]
         self._decoupled, self._has_decay = held["decoupled"], "weight_decay" not in off
-        self._weight = None if held["ema"] is None else 1 - held["ema"]
+        self._weight = 1 - (held["ema"] or 0.0)
 
     def at(self, step: int, base: Mapping[str, Any]) -> dict[str, Any]:
         """The values at a step: those of `base`, and these.
@@ -159,24 +160,28 @@ class _Varied:
         Raises:
             ValueError: a schedule returns a wrong number.
         """
-        return {**base, **self._fixed, **{name: field.at(schedule, step) for name, field, schedule in self.scheduled}}
+        own = {**base, **self._fixed}
+        for name, field, schedule in self.scheduled:
+            own[name] = field.at(schedule, step)
+        return own
 
-    def scalars(self, values: Mapping[str, Any], divisor: float) -> list[float]:
-        """The numbers of the options, but for `clip_coef`, which depends on the gradients."""
-        fused, numbers = self._fused, []
+    def add_scalars(self, scalars: list[float], numbers: Any, divisor: float) -> None:
+        """Add the numbers of the options. The last is a place for `clip_coef`, which depends on the gradients."""
+        fused = self._fused
         if fused.grad_scale:
-            numbers.append(self._sign / divisor)
+            scalars.append(self._sign / divisor)
         if fused.clip_value:
-            numbers.append(self._limit)
+            scalars.append(self._limit)
         if fused.weight_decay or fused.decoupled:
-            decay = values["weight_decay"] if self._has_decay else 0.0
+            decay = numbers.weight_decay if self._has_decay else 0.0
             if fused.weight_decay:
-                numbers.append(0.0 if self._decoupled else decay)
+                scalars.append(0.0 if self._decoupled else decay)
             if fused.decoupled:
-                numbers.append(values["lr"] * decay if self._decoupled else 0.0)
-        if self._weight is not None:
-            numbers.append(self._weight)
-        return numbers
+                scalars.append(numbers.lr * decay if self._decoupled else 0.0)
+        if fused.ema:
+            scalars.append(self._weight)
+        if fused.clip_norm:
+            scalars.append(1.0)
 
 
 def _fused(values: Mapping[str, Any], off: Mapping[str, Any], accumulates: bool) -> Fused:

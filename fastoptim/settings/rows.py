@@ -1,6 +1,6 @@
 """The numbers of a step: one row for each kind of name, and what makes them."""
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 Kind = tuple[Any, int | None]  # what tells names apart in a step: their cohort, and the number of their group
 
@@ -22,20 +22,37 @@ class Numbers(Protocol):
         """What is carried on from step `t`."""
 
 
-class Row(NamedTuple):
-    """The numbers of a step for the names of one kind.
+class Rows:
+    """The numbers of a step.
 
     Attributes:
-        scalars: those of the rule, and behind them those of the options.
-        carry: what the optimizer carries on, None if it carries nothing.
-        t: the step, 1 at the first.
-        returned: what `scalars` returned.
+        scalars: for each kind of name, one row behind the other: those of the rule, then those of the options. The last
+            number of a row is `clip_coef`, where gradients are clipped by their norm.
+        carries: for each kind, what the optimizer carries on, None if it carries nothing.
+        returned: for each kind, what `scalars` returned.
     """
 
-    scalars: tuple[float, ...]
-    carry: float | None
-    t: int
-    returned: tuple[float, ...]
+    __slots__ = ("carries", "returned", "scalars")
+
+    def __init__(self) -> None:
+        self.scalars: list[float] = []
+        self.carries: list[float | None] = []
+        self.returned: list[Any] = []
+
+    @property
+    def width(self) -> int:
+        """How many numbers a row has; 1 where there is no row."""
+        return len(self.scalars) // len(self.carries) if self.scalars else 1
+
+    def set_clip_coef(self, coef: float) -> None:
+        """Write the last number of each row."""
+        width = self.width
+        self.scalars[width - 1 :: width] = [coef] * len(self.carries)
+
+    def without_clip_coef(self) -> list[float]:
+        """All but the last number of each row, for a device that has it already."""
+        width = self.width
+        return [x for i, x in enumerate(self.scalars, 1) if i % width]
 
 
 class WrongScalarsError(Exception):

@@ -102,7 +102,9 @@ class Binder(NamedTuple):
         engine = self._engine(segments, kinds, grown.store, memory)
         averages, own_arrays = grown.store.averages, dict(zip(call.names, call.params, strict=True))
         beginning = [(averages[name], own_arrays[name]) for name in grown.fresh] if averages is not None else []
-        return BoundStep(key, kinds, self.store, grown.store, beginning, engine, self.counts.version), *arrays
+        has_clip_coef, version = self.plan.fused.clip_norm, self.counts.version
+        step = BoundStep(key, kinds, self.store, grown.store, beginning, engine, version, has_clip_coef)
+        return step, *arrays
 
     def _kinds(self, names: Arrays) -> tuple[list[Kind], list[int]]:
         """What tells names apart in a step, and which kind each name is."""

@@ -4,12 +4,12 @@ import math
 import struct
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
 from fastoptim.arrays.memory import Memory
-from fastoptim.settings.rows import Kind, Row, WrongScalarsError
+from fastoptim.settings.rows import Kind, Rows, WrongScalarsError
 from fastoptim.state.counts import Cohort, GpuCounter
 from fastoptim.state.store import StateStore
 
@@ -65,6 +65,7 @@ class BoundStep:
         store: the one that has all names. It is the optimizer's from the first step on.
         beginning: pairs of a new average and the parameter that it is a copy of at first.
         engine: what runs the step.
+        has_clip_coef: whether the last number of each kind is what gradients are multiplied by.
         is_kept: whether its first step was made: then its names are counted.
         is_plain: whether the rule's numbers are all that it needs.
         accept: whether arrays are like those that it was bound for; if so, their addresses are taken.
@@ -80,7 +81,9 @@ class BoundStep:
         beginning: Sequence[tuple[Any, Any]],
         engine: Engine,
         version: int,
+        has_clip_coef: bool,
     ) -> None:
+        self.has_clip_coef = has_clip_coef
         self.key, self.kinds, self.beginning, self.engine = key, kinds, beginning, engine
         self.base, self.store = base, store
         self.is_kept = self.is_plain = False
@@ -117,28 +120,48 @@ class BoundStep:
         try:
             self._pack(*numbers)
         except (struct.error, TypeError, OverflowError, WrongScalarsError):
-            self.set_rows([Row(numbers, None, t, numbers)], None)  # which says what is wrong
+            self._refuse(numbers, t)
         self._run()
         cohort.count = t
 
-    def set_rows(self, rows: Sequence[Row], clip_coef: float | None) -> None:
-        """Take the numbers of a step, a row for each kind; behind each comes what gradients are multiplied by.
+    def _refuse(self, numbers: Any, t: int) -> NoReturn:
+        """Say what is wrong with what `scalars` returned."""
+        try:
+            self.engine.set_scalars(numbers)
+        except WrongScalarsError as error:
+            raise WrongScalarsError(_words(numbers, numbers, error.dtype), t) from error.__cause__
+        raise AssertionError("the numbers are right")
+
+    def set_rows(self, rows: Rows, clip_coef: float | None) -> None:
+        """Take the numbers of a step.
+
+        Args:
+            rows: a row for each kind.
+            clip_coef: the last number of each row. None where there is none, or the engine has it already.
 
         Raises:
             WrongScalarsError: one is no number, or a dtype cannot hold one.
         """
-        last = () if clip_coef is None else (clip_coef,)
+        scalars = rows.scalars
+        if clip_coef is not None:
+            rows.set_clip_coef(clip_coef)
+        elif self.engine.clips_itself and self.has_clip_coef:
+            scalars = rows.without_clip_coef()
         try:
-            single = len(rows) == 1 and not last
-            self.engine.set_scalars(rows[0].scalars if single else [x for row in rows for x in (*row.scalars, *last)])
+            self.engine.set_scalars(scalars)
         except WrongScalarsError as error:
-            row = next((row for row in rows if not _fit(row.scalars, error.dtype)), rows[0])
-            raise WrongScalarsError(_words(row, error.dtype), row.t) from error.__cause__
+            width, dtype = rows.width, error.dtype
+            starts = range(0, len(rows.scalars), width)
+            wrong = [i for i, start in enumerate(starts) if not _fit(rows.scalars[start : start + width], dtype)]
+            i = wrong[0] if wrong else 0
+            words = _words(rows.scalars[i * width : (i + 1) * width], rows.returned[i], dtype)
+            raise WrongScalarsError(words, self.kinds[i][0].count + 1) from error.__cause__
 
-    def count(self, rows: Sequence[Row]) -> None:
+    def count(self, rows: Rows) -> None:
         """Count the step that was made with these numbers."""
-        for (cohort, _), row in zip(self.kinds, rows, strict=True):
-            cohort.count, cohort.carry = row.t, row.carry
+        for (cohort, _), carry in zip(self.kinds, rows.carries, strict=True):
+            cohort.count += 1
+            cohort.carry = carry
 
 
 def _unbound(*numbers: float) -> None:
@@ -175,9 +198,9 @@ def _fit(numbers: Any, dtype: Any) -> bool:
         return False
 
 
-def _words(row: Row, dtype: Any) -> str:
-    """What is wrong with the numbers of a row."""
-    for number in row.scalars if isinstance(row.scalars, tuple | list) else ():
+def _words(scalars: Any, returned: Any, dtype: Any) -> str:
+    """What is wrong with numbers of a step: one that the dtype cannot hold, or what `scalars` returned."""
+    for number in scalars if isinstance(scalars, tuple | list) else ():
         if isinstance(number, int | float | np.number) and not _fit((number,), dtype):
             return f"{number!r}, which {dtype} cannot hold"
-    return repr(row.returned)
+    return repr(returned)

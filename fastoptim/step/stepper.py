@@ -1,7 +1,7 @@
 """Makes the steps of one rule: from two dicts of arrays to the kernels' calls."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from fastoptim.arrays.memory import Memory
@@ -9,7 +9,7 @@ from fastoptim.kernels.reduce import clip_coef
 from fastoptim.settings.algorithm import Algorithm
 from fastoptim.settings.groups import check_matched
 from fastoptim.settings.plan import Plan
-from fastoptim.settings.rows import Row
+from fastoptim.settings.rows import Rows
 from fastoptim.state.counts import StepCounts
 from fastoptim.state.store import StateStore
 from fastoptim.step.bind import Binder
@@ -110,7 +110,7 @@ class Stepper:
         self.check_groups(plan, params)
         return Binder(algorithm, plan, self.store, self.counts, self._steps, self._scratch).bind(params, grads)
 
-    def rows(self, algorithm: Algorithm, plan: Plan, found: Found, divisor: float) -> list[Row]:
+    def rows(self, algorithm: Algorithm, plan: Plan, found: Found, divisor: float) -> Rows:
         """The numbers of a step, looked at before it is made. Nothing where a GPU has them already.
 
         Raises:
@@ -118,7 +118,7 @@ class Stepper:
         """
         step = found[0]
         if step.engine.counter is not None:
-            return []
+            return Rows()
         rows = plan.rows(algorithm, step.kinds, divisor)
         step.set_rows(rows, 1.0 if plan.clip_norm is not None and not step.engine.clips_itself else None)
         return rows
@@ -130,7 +130,7 @@ class Stepper:
         found: Found,
         divisor: float,
         stream: Any,
-        rows: Sequence[Row] | None = None,
+        rows: Rows | None = None,
     ) -> bool:
         """Make a step.
 
@@ -168,7 +168,7 @@ class Stepper:
             if plan.clip_norm is not None and not engine.clips_itself:
                 coef = clip_coef(norm, plan.clip_norm)
         if engine.counter is not None:
-            rows = []
+            rows = Rows()
         else:
             rows = rows or plan.rows(algorithm, step.kinds, divisor)
             step.set_rows(rows, coef)
