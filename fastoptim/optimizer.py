@@ -112,7 +112,11 @@ class Optimizer(Algorithm):
             plan = stepper.planned
             if plan is None or plan.accumulates:
                 plan = stepper.plan(self, accumulates=False)
-            found = stepper.find(self, plan, params, grads)
+            if plan.capturable:
+                found = stepper.find(self, plan, params, grads)
+            else:  # the same without one more call
+                known = stepper.steps.find(params, grads, stepper.counts.version)
+                found = known or stepper.bind(self, plan, params, grads)
             step = found[0]
             if stream is not None:
                 step.engine.check_stream(stream)

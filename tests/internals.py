@@ -20,7 +20,7 @@ SERIAL_LIMIT = cpu.SERIAL_LIMIT  # elements, up to which one thread works alone
 
 def bound_step(opt):
     """What an optimizer keeps for the next update of the same arrays; None where there is nothing yet."""
-    return opt._stepper._steps._latest
+    return opt._stepper.steps._latest
 
 
 def has_state(opt):

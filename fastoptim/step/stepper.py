@@ -28,6 +28,7 @@ class Stepper:
     Attributes:
         store: state and averages.
         counts: each name's steps.
+        steps: the bound steps that are kept.
         norm: of the gradients of the last step that needed it: a float, or what becomes one; None before.
         planned: what the options come to; None until that has been looked at.
         is_averaged: whether the parameters hold the averages for a while, so that no step may be made.
@@ -38,17 +39,17 @@ class Stepper:
         self.norm: Any = None
         self.is_averaged = False
         self.planned: Plan | None = None
-        self._steps, self._scratch = BoundSteps(), Scratch()
+        self.steps, self._scratch = BoundSteps(), Scratch()
         self._plan: Plan | None = None  # the last one, for which steps were bound
         self._matched: tuple[str, ...] = ()  # the patterns of groups that have each matched a name
 
     def forget(self) -> None:
         """Bind anew."""
-        self._steps.clear()
+        self.steps.clear()
 
     def move(self, memory: Memory) -> None:
         """Go on in another memory."""
-        store = self.store.moved(memory, flat=self._steps.is_flat)
+        store = self.store.moved(memory, flat=self.steps.is_flat)
         self.norm = None if self.norm is None else float(self.norm)
         self.counts.come_back()
         self.take(self.counts, store)
@@ -56,7 +57,7 @@ class Stepper:
     def take(self, counts: StepCounts, store: StateStore) -> None:
         """Go on with other counts and state."""
         self.counts, self.store = counts, store
-        self._steps.clear()
+        self.steps.clear()
 
     def drop_averages(self) -> None:
         """Forget the averages."""
@@ -77,7 +78,7 @@ class Stepper:
         if plan is None or plan.accumulates != accumulates:
             plan = algorithm.plan(algorithm.stages, accumulates)
             if self._plan is None or not plan.is_like(self._plan):
-                self._steps.clear()
+                self.steps.clear()
             if not plan.capturable:
                 self.counts.come_back()
             self.planned = self._plan = plan
@@ -101,14 +102,19 @@ class Stepper:
             RuntimeError: the parameters are the averages for a while.
         """
         if plan.capturable and self.counts.settings != algorithm.hyperparameters():
-            self._steps.clear()
-        return self._steps.find(params, grads, self.counts.version) or self._bind(algorithm, plan, params, grads)
+            self.steps.clear()
+        return self.steps.find(params, grads, self.counts.version) or self.bind(algorithm, plan, params, grads)
 
-    def _bind(self, algorithm: Algorithm, plan: Plan, params: Mapping[Any, Any], grads: Mapping[Any, Any]) -> Found:
+    def bind(self, algorithm: Algorithm, plan: Plan, params: Mapping[Any, Any], grads: Mapping[Any, Any]) -> Found:
+        """A step for arrays that none of the kept steps takes as they are.
+
+        Raises:
+            KeyError, TypeError, ValueError, RuntimeError: see `find`.
+        """
         if self.is_averaged:
             raise RuntimeError("update: the parameters are the averages, expected the end of `with opt.averaged(...)`")
         self.check_groups(plan, params)
-        return Binder(algorithm, plan, self.store, self.counts, self._steps, self._scratch).bind(params, grads)
+        return Binder(algorithm, plan, self.store, self.counts, self.steps, self._scratch).bind(params, grads)
 
     def rows(self, algorithm: Algorithm, plan: Plan, found: Found, divisor: float) -> Rows:
         """The numbers of a step, looked at before it is made. Nothing where a GPU has them already.
@@ -153,7 +159,7 @@ class Stepper:
             step.run_plain(algorithm.scalars)
             return True
         if not step.is_kept and step.base is not self.store:  # others made their first step after this was bound
-            step, params, grads = self._bind(
+            step, params, grads = self.bind(
                 algorithm, plan, dict(zip(step.key, params, strict=True)), dict(zip(step.key, grads, strict=True))
             )
         engine, norm, coef = step.engine, None, None
@@ -186,12 +192,12 @@ class Stepper:
         store = step.store
         store.memory.copy(step.beginning)
         if store.averages is not self.store.averages:  # which other steps have the addresses of
-            self._steps.clear()
+            self.steps.clear()
         self.store = store
         self.counts.add(cohort for cohort, _ in step.kinds)
         self.counts.on_gpu = step.engine.counter
         step.was_kept(plan.is_plain and self.counts.is_plain)
-        self._steps.keep(step, self.counts.version)
+        self.steps.keep(step, self.counts.version)
 
     def __getstate__(self) -> dict[str, Any]:  # for pickle and copy.deepcopy
         norm = None if self.norm is None else float(self.norm)
