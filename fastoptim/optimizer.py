@@ -114,7 +114,7 @@ class Optimizer(Algorithm):
                 plan = stepper.plan(self, accumulates=False)
             if plan.capturable:
                 found = stepper.find(self, plan, params, grads)
-            else:  # the same without one more call
+            else:  # the same with one call less
                 known = stepper.steps.find(params, grads, stepper.counts.version)
                 found = known or stepper.bind(self, plan, params, grads)
             step = found[0]
@@ -172,6 +172,7 @@ class Optimizer(Algorithm):
 
         Raises:
             KeyError, TypeError, ValueError: something is missing or not what it has to be; nothing has changed then.
+            CheckpointError, OSError: a file's array cannot be read; the state may hold anything then.
         """
         values = checked_values(self, saved, hyperparameters)
         counts, store, accumulator = loaded(saved, values, self._stepper, self._accumulator)
@@ -181,7 +182,7 @@ class Optimizer(Algorithm):
             setattr(self, name, value)
 
     def _assigned(self, field: Field, old: Any, new: Any) -> None:
-        """A field was assigned: steps are planned again where that changes more than a number."""
+        """A field was assigned. Plan again if that changes more than a number of the step."""
         if field.kw_only or callable(old) or callable(new):
             self._stepper.replan()
         if field.name == "ema" and new is None:

@@ -28,6 +28,8 @@ def explaining(rule: Any) -> Iterator[None]:
     """Within it, what the compiler raises becomes a `RuleError` that names the rule and the line."""
     try:
         yield
+    except (OSError, MemoryError):  # no fault of the rule
+        raise
     except Exception as error:
         text = str(error)
         found = next((match[0] for pattern in TELLING if (match := re.search(pattern, text))), text.partition("\n")[0])

@@ -79,7 +79,7 @@ class Guard:
         extents = np.zeros((2 * count, 2), np.int64)
         likes = tuple(map(_alike, params)), tuple(map(_alike, grads))
         self._kept = table, extents, likes
-        # Passed by one address, because each argument of a compiled function takes time, an array more than an integer.
+        # One address: every argument of a compiled function costs 0.1 us, an array more.
         # And no constants: they would go into the cache, and addresses are others in the next process.
         addresses = id(np.ndarray), id(likes[0]), id(likes[1]), table.ctypes.data, extents.ctypes.data
         self._words = np.array([*addresses, count, zeroing], np.int64)

@@ -135,7 +135,7 @@ class Launches:
 
     @property
     def serial_run(self) -> Callable[[], None]:
-        """`run`, for calls that one thread makes: with no function of Python between."""
+        """`run`, for calls that one thread makes: one compiled function, with its arguments."""
         return partial(run_serial, self._address, len(self._elements))
 
     def run(self) -> None:

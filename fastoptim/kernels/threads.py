@@ -70,6 +70,7 @@ def run(serial: Any, parallel: Any, launch: int, key: Any, elements: int) -> Non
     if _forked or (workers := int(numba.get_num_threads())) == 1:
         serial(launch, 1)
         return
+    key = key, elements.bit_length()  # small arrays say nothing of large ones
     known = _contention.get(key)
     if known is None:
         known = _contention[key] = Contention()

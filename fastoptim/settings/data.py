@@ -34,7 +34,7 @@ def values_from_data(saved: Any, present: Mapping[str, Any], fields: Mapping[str
         raise TypeError(f"state dict: hyperparameters: expected a mapping, got {type(saved).__name__}")
     if saved.keys() != present.keys():
         different = ", ".join(sorted(map(repr, saved.keys() ^ present.keys())))
-        raise ValueError(f"state dict: hyperparameters: expected {', '.join(present)}; there differ {different}")
+        raise ValueError(f"state dict: hyperparameters: missing or unknown: {different}; expected {', '.join(present)}")
     values = {}
     for name, value in saved.items():
         try:
@@ -68,6 +68,9 @@ def _value(data: Any, present: Any, what: str) -> Any:
         return data
     if data.keys() == {"callable"}:
         if not callable(present):
-            raise ValueError(f"{what}: it was {data['callable']!r}, which is no data: assign a callable before loading")
+            raise ValueError(
+                f"{what}: it was the function {data['callable']!r}, which a state dict cannot hold: assign a callable "
+                "before loading"
+            )
         return present
     return schedules.from_data(data)

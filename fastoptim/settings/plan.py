@@ -1,14 +1,14 @@
-"""What the options come to: which of them the pass includes, and the numbers of a step."""
+"""The plan of a step: the options to fuse with the rule, and the numbers of each kind of name."""
 
-from collections.abc import Callable, Mapping, Sequence
-from math import inf
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastoptim.kernels.fuse import Fused
 from fastoptim.kernels.stages import Stage
-from fastoptim.settings.fields import Field, Number
+from fastoptim.settings.fields import Field
 from fastoptim.settings.groups import group_of
 from fastoptim.settings.rows import Kind, Numbers, Rows, WrongScalarsError
+from fastoptim.settings.varied import Varied
 
 
 class Plan:
@@ -47,15 +47,15 @@ class Plan:
         self.accumulates, self.fused = accumulates, _fused(values, off, accumulates)
         self.clip_norm: float | None = values["clip_norm"]
         self._grad_scale: float = values["grad_scale"]
-        # where gradients are sums, this was looked at before they were added
+        # With `accumulate`, each gradient was looked at when it was added. The sum may overflow all the same.
         self.skip_nonfinite: bool = values["skip_nonfinite"]
         self.needs_norm = self.fused.clip_norm or self.skip_nonfinite
         self.capturable: bool = values["capturable"]
         self.stages = [stage.including(self.fused) for stage in stages]
         self._scalar_count = sum(stage.scalar_count for stage in stages)
         schedules = {name: value for name in fields if name != "groups" and callable(value := values[name])}
-        self._base = _Varied(values, schedules, fields, off, self.fused)
-        self._groups = [_Varied(values, group, fields, off, self.fused) for group in groups.values()]
+        self._base = Varied(values, schedules, fields, off, self.fused)
+        self._groups = [Varied(values, group, fields, off, self.fused) for group in groups.values()]
         self._scheduled = [name for name, _, _ in self._base.scheduled]
         self._names = {*self._scheduled, *(name for group in groups.values() for name in group)}  # that may change
         self.is_plain = not (groups or self._scheduled or self.fused.scalars or self.needs_norm)
@@ -108,12 +108,12 @@ class Plan:
         return rows.scalars[: -1 if self.fused.clip_norm else None]
 
     def _add_row(
-        self, rows: Rows, numbers: Numbers, varied: "_Varied", t: int, carry: float | None, divisor: float
+        self, rows: Rows, numbers: Numbers, varied: Varied, t: int, carry: float | None, divisor: float
     ) -> None:
         if carry is not None:
             values = vars(numbers)
             values["carry"] = carry
-            values["carry"] = carry = numbers.next_carry(t)
+            values["carry"] = carry = _number(numbers, t)
         returned = numbers.scalars(t)
         if not isinstance(returned, tuple | list) or len(returned) != self._scalar_count:
             raise WrongScalarsError(repr(returned), t)
@@ -123,65 +123,19 @@ class Plan:
         rows.carries.append(carry)
 
 
-class _Varied:
-    """What differs from group to group.
+def _number(numbers: Numbers, t: int) -> float:
+    """What is carried on from step `t`.
 
-    Args:
-        values: all fields.
-        own: those that have a value of their own here.
-        fields: what they may be.
-        off: options that are off for this optimizer.
-        fused: the options that the pass includes.
+    Raises:
+        TypeError: it is no number.
     """
-
-    def __init__(
-        self,
-        values: Mapping[str, Any],
-        own: Mapping[str, Any],
-        fields: Mapping[str, Field],
-        off: Mapping[str, Any],
-        fused: Fused,
-    ) -> None:
-        self._fixed = {name: value for name, value in own.items() if not callable(value)}
-        self.scheduled: list[tuple[str, Number, Callable[[int], Any]]] = []
-        for name, value in own.items():
-            field = fields[name]
-            if callable(value) and isinstance(field, Number):
-                self.scheduled.append((name, field, value))
-        self._fused, held = fused, {**values, **own, **off}
-        self._sign = -1 if held["maximize"] else 1
-        self._limit = inf if held["clip_value"] is None else held["clip_value"]
-        self._decoupled, self._has_decay = held["decoupled"], "weight_decay" not in off
-        self._weight = 1 - (held["ema"] or 0.0)
-
-    def at(self, step: int, base: Mapping[str, Any]) -> dict[str, Any]:
-        """The values at a step: those of `base`, and these.
-
-        Raises:
-            ValueError: a schedule returns a wrong number.
-        """
-        own = {**base, **self._fixed}
-        for name, field, schedule in self.scheduled:
-            own[name] = field.at(schedule, step)
-        return own
-
-    def add_scalars(self, scalars: list[float], numbers: Any, divisor: float) -> None:
-        """Add the numbers of the options. The last is a place for `clip_coef`, which depends on the gradients."""
-        fused = self._fused
-        if fused.grad_scale:
-            scalars.append(self._sign / divisor)
-        if fused.clip_value:
-            scalars.append(self._limit)
-        if fused.weight_decay or fused.decoupled:
-            decay = numbers.weight_decay if self._has_decay else 0.0
-            if fused.weight_decay:
-                scalars.append(0.0 if self._decoupled else decay)
-            if fused.decoupled:
-                scalars.append(numbers.lr * decay if self._decoupled else 0.0)
-        if fused.ema:
-            scalars.append(self._weight)
-        if fused.clip_norm:
-            scalars.append(1.0)
+    carry = numbers.next_carry(t)
+    try:
+        if isinstance(carry, str) or carry is None:
+            raise TypeError
+        return float(carry)
+    except (TypeError, ValueError):
+        raise TypeError(f"{type(numbers).__name__}.next_carry({t}): expected a number, got {carry!r}") from None
 
 
 def _fused(values: Mapping[str, Any], off: Mapping[str, Any], accumulates: bool) -> Fused:

@@ -77,27 +77,31 @@ class StepCounts:
     def cohorts(self, groups: Mapping[Any, int | None]) -> dict[Any, Cohort]:
         """The cohort of each name. A cohort that also has other names, or names of several groups, is split first.
 
-        No count changes.
+        Cohorts that have made as many steps as each other are joined. No count changes.
 
         Names without a step get a new one, which `add` has to add when they make their first.
 
         Args:
             groups: the names of a step, each with the number of its group.
         """
-        found: dict[tuple[Cohort | None, int | None], list[Any]] = {}
+        found: dict[Any, list[Any]] = {}
         for name, group in groups.items():
-            found.setdefault((self._cohorts.get(name), group), []).append(name)
+            cohort = self._cohorts.get(name)
+            clock = None if cohort is None else (cohort.count, cohort.carry)
+            found.setdefault((clock, group), []).append(name)
         chosen: dict[Any, Cohort] = {}
-        for (cohort, _), members in found.items():
-            if cohort is None:
-                own = Cohort(0, self._carry, members)
-            elif len(members) == len(cohort.names):
-                own = cohort
-            else:
-                own = Cohort(cohort.count, cohort.carry, members)
-                cohort.names -= own.names
-                self._cohorts |= dict.fromkeys(members, own)
-                self.version += 1
+        for (clock, _), members in found.items():
+            owners = {self._cohorts[name] for name in members} if clock is not None else set()
+            if len(owners) == 1 and len(members) == len(next(iter(owners)).names):
+                own = owners.pop()
+            else:  # new names, a part of a cohort, or cohorts that have come to be alike
+                made, carry = clock or (0, self._carry)
+                own = Cohort(made, carry, members)
+                for owner in owners:
+                    owner.names -= own.names
+                if owners:
+                    self._cohorts |= dict.fromkeys(members, own)
+                    self.version += 1
             chosen |= dict.fromkeys(members, own)
         return chosen
 

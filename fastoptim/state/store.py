@@ -108,9 +108,9 @@ class StateStore:
     def with_slices(self, params: Mapping[Any, TensorInfo], memory: Memory, flat: bool) -> "StateStore":
         """A store whose slots have these parameters, too; `flat` says that their state lies without gaps."""
         alignment = 1 if flat else memory.alignment
-        turned = {
-            name for name in self.unplaced.intersection(params) if memory_order(params[name]) != self.slices[name].axes
-        }
+        turned = self.unplaced.intersection(params)  # together, so that nothing is left in their block
+        if all(memory_order(params[name]) == self.slices[name].axes for name in turned):
+            turned = frozenset()
         slices: dict[Any, Slice] = {}
         sizes: dict[np.dtype[Any], int] = {}
         for name, param in params.items():
@@ -123,10 +123,12 @@ class StateStore:
         if not slices and not self.unplaced and memory is self.memory:
             return self
         new = [memory.zeros((len(self.slots), size + -size % LINE), dtype) for dtype, size in sizes.items()]
-        larger = StateStore(
-            self.slots, memory, {**self.slices, **slices}, [*self.blocks, *new], self.averages,
-            self.unplaced.difference(params),
-        )  # fmt: skip
+        every, blocks = {**self.slices, **slices}, [*self.blocks, *new]
+        if turned:  # a block that nobody uses any more may be as large as all others
+            used = {block: i for i, block in enumerate(sorted({own.block for own in every.values()}))}
+            every = {name: own._replace(block=used[own.block]) for name, own in every.items()}
+            blocks = [blocks[block] for block in used]
+        larger = StateStore(self.slots, memory, every, blocks, self.averages, self.unplaced.difference(params))
         for slot, views in self._views.items():
             for name in turned:
                 larger.views[slot][name][...] = views[name]
@@ -177,14 +179,19 @@ class StateStore:
 
     def __reduce__(self) -> tuple[Any, ...]:  # for pickle and copy.deepcopy: views would become arrays of their own
         blocks = [np.array(self.memory.read(block)) for block in self.blocks]
-        return _restored, (self.slots, self.memory.name, self.slices, blocks, self.averages)
+        return _restored, (self.slots, self.memory.name, self.slices, blocks, self.averages, self.unplaced)
 
 
 def _restored(
-    slots: tuple[str, ...], device: str, slices: dict[Any, Slice], blocks: list[Array], averages: FlatDict | None
+    slots: tuple[str, ...],
+    device: str,
+    slices: dict[Any, Slice],
+    blocks: list[Array],
+    averages: FlatDict | None,
+    unplaced: Collection[Any],
 ) -> StateStore:
     memory = memory_of(device)
     own = [memory.zeros(block.shape, block.dtype) for block in blocks]
     for block, numbers in zip(own, blocks, strict=True):
         memory.write(block, numbers)
-    return StateStore(slots, memory, slices, own, averages)
+    return StateStore(slots, memory, slices, own, averages, unplaced)

@@ -63,7 +63,7 @@ class Accumulator:
         else:
             found = self._sums_of(params, sums)
         due: dict[int, list[Any]] = {}
-        for count in set(map(before.get, names)):  # of a few names or of thousands: mostly one
+        for count in set(map(before.get, names)):  # mostly one: all names have the same count
             new = (count or 0) + 1
             if new >= accumulate:
                 due[new] = [name for name in names if before.get(name) == count]

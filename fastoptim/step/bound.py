@@ -1,17 +1,14 @@
 """A bound step: arrays that have passed every check, and what the kernels need to know of them."""
 
-import math
 import struct
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NoReturn, Protocol
-
-import numpy as np
 
 from fastoptim.arrays.memory import Memory
 from fastoptim.settings.rows import Kind, Rows, WrongScalarsError
 from fastoptim.state.counts import Cohort, GpuCounter
 from fastoptim.state.store import StateStore
+from fastoptim.step.packer import fit, words_of
 
 Arrays = tuple[Any, ...]
 
@@ -61,7 +58,7 @@ class BoundStep:
     Attributes:
         key: the names that take part, or the layout of a `FlatDict`.
         kinds: what tells names apart in a step, in the order of the rows of scalars.
-        base: the optimizer's store when the step was bound.
+        base: the optimizer's store when the step was bound, and `store` once the step is kept.
         store: the one that has all names. It is the optimizer's from the first step on.
         beginning: pairs of a new average and the parameter that it is a copy of at first.
         engine: what runs the step.
@@ -96,10 +93,14 @@ class BoundStep:
 
     def was_kept(self, is_plain: bool) -> None:
         """Its first step is being made."""
-        self.is_kept, self.beginning = True, ()
+        self.is_kept, self.beginning, self.base = True, (), self.store
         self.is_plain = is_plain and len(self.kinds) == 1 and self.engine.is_simple
         if self.is_plain:
             self._pack, self._run = self.engine.plain_calls()
+
+    def is_stale(self, store: StateStore) -> bool:
+        """Whether it was bound for another store, or has the addresses of averages that have moved."""
+        return self.base.averages is not store.averages if self.is_kept else self.base is not store
 
     def is_current(self, version: int) -> bool:
         """Whether the names of each kind still make their steps together, now that some changed their cohorts."""
@@ -129,7 +130,7 @@ class BoundStep:
         try:
             self.engine.set_scalars(numbers)
         except WrongScalarsError as error:
-            raise WrongScalarsError(_words(numbers, numbers, error.dtype), t) from error.__cause__
+            raise WrongScalarsError(words_of(numbers, numbers, error.dtype), t) from error.__cause__
         raise AssertionError("the numbers are right")
 
     def set_rows(self, rows: Rows, clip_coef: float | None) -> None:
@@ -152,9 +153,9 @@ class BoundStep:
         except WrongScalarsError as error:
             width, dtype = rows.width, error.dtype
             starts = range(0, len(rows.scalars), width)
-            wrong = [i for i, start in enumerate(starts) if not _fit(rows.scalars[start : start + width], dtype)]
+            wrong = [i for i, start in enumerate(starts) if not fit(rows.scalars[start : start + width], dtype)]
             i = wrong[0] if wrong else 0
-            words = _words(rows.scalars[i * width : (i + 1) * width], rows.returned[i], dtype)
+            words = words_of(rows.scalars[i * width : (i + 1) * width], rows.returned[i], dtype)
             raise WrongScalarsError(words, self.kinds[i][0].count + 1) from error.__cause__
 
     def count(self, rows: Rows) -> None:
@@ -166,41 +167,3 @@ class BoundStep:
 
 def _unbound(*numbers: float) -> None:
     raise AssertionError("the step was not kept as a plain one")
-
-
-class Packer:
-    """Writes a step's numbers into an array of scalars, rounded to its dtype."""
-
-    def __init__(self, scalars: Any) -> None:
-        self.scalars = scalars
-        # "=" refuses finite numbers that the dtype cannot hold
-        pack = struct.Struct(f"={scalars.size}{scalars.dtype.char}").pack_into
-        self.quick: Callable[..., None] = partial(pack, scalars, 0)  # its errors are struct's
-
-    def pack(self, numbers: Sequence[float]) -> None:
-        """Write the numbers.
-
-        Raises:
-            WrongScalarsError: there are too few or many, one is no number, or the dtype cannot hold one.
-        """
-        try:
-            self.quick(*numbers)
-        except (struct.error, TypeError, OverflowError) as error:
-            raise WrongScalarsError(repr(numbers), dtype=self.scalars.dtype) from error
-
-
-def _fit(numbers: Any, dtype: Any) -> bool:
-    """Whether all are numbers that the dtype can hold."""
-    try:
-        with np.errstate(over="ignore"):
-            return all(math.isfinite(dtype.type(x)) or not math.isfinite(x) for x in numbers)
-    except (TypeError, ValueError, OverflowError):
-        return False
-
-
-def _words(scalars: Any, returned: Any, dtype: Any) -> str:
-    """What is wrong with numbers of a step: one that the dtype cannot hold, or what `scalars` returned."""
-    for number in scalars if isinstance(scalars, tuple | list) else ():
-        if isinstance(number, int | float | np.number) and not _fit((number,), dtype):
-            return f"{number!r}, which {dtype} cannot hold"
-    return repr(returned)

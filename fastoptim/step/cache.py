@@ -42,7 +42,7 @@ class BoundSteps:
             if found is not None:
                 return found
         try:
-            if type(grads) is not dict:  # whose lookup may do more than look
+            if type(grads) is not dict:  # looking up a key in another mapping may have side effects
                 check_mappings(params, grads)
             names, own = tuple(params), tuple(params.values())
             if names == self._names:

@@ -122,7 +122,7 @@ def _check_on_one_gpu(infos: Sequence[tuple[str, TensorInfo]]) -> None:
     for label, info in infos:
         if not info.is_aligned:
             size = info.dtype.itemsize
-            raise ValueError(f"{label}: expected an address that is a multiple of {size}, got it between")
+            raise ValueError(f"{label}: expected an address that is a multiple of {size}, got {info.address:#x}")
 
 
 def check_zeroed(names: Sequence[Any], grads: Sequence[TensorInfo]) -> None:

@@ -16,8 +16,9 @@ from fastoptim.kernels.cuda.memory import INT64, cuda
 from fastoptim.kernels.cuda.reduce import DeviceNorm
 from fastoptim.kernels.cuda.words import write_words
 from fastoptim.kernels.table import GRAD, PARAM, columns
-from fastoptim.step.bound import Arrays, Packer
+from fastoptim.step.bound import Arrays
 from fastoptim.step.counter import StepCounter
+from fastoptim.step.packer import Packer
 from fastoptim.step.segments import Segment, dtype_groups, norm_order
 
 

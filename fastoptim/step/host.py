@@ -14,7 +14,8 @@ from fastoptim.kernels.launch import Launch, Launches
 from fastoptim.kernels.reduce import Norm, Part
 from fastoptim.kernels.storage import storage_of
 from fastoptim.kernels.table import END, GRAD, PARAM, SCALAR_ROW, columns
-from fastoptim.step.bound import Arrays, Packer
+from fastoptim.step.bound import Arrays
+from fastoptim.step.packer import Packer
 from fastoptim.step.segments import Segment, dtype_groups, norm_order
 from fastoptim.step.staged import Scratch, StagedCopies, set_cell
 

@@ -39,6 +39,7 @@ def micro_step(
     if not accumulator.add(sums, params, grads, algorithm, stream):
         stepper.counts.skipped += 1
         return
-    for count, own, found, rows in ready:
+    # First those that make their first step: they were bound with copies of the averages as these are now.
+    for count, own, found, rows in sorted(ready, key=lambda batch: batch[2][0].is_kept):
         stepper.run(algorithm, plan, found, count, stream, rows)
         accumulator.stepped(own)

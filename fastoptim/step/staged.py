@@ -55,7 +55,7 @@ class Staged(NamedTuple):
     """One array and its dense copy.
 
     Attributes:
-        place: the number of the parameter.
+        number: of the parameter.
         is_param: whether the array is a parameter, which is put back, or a gradient.
         shape, dtype, axes: of the copy, whose axes lie in this order.
         offset: bytes from the beginning of the scratch memory to the copy.
@@ -63,7 +63,7 @@ class Staged(NamedTuple):
         gather, scatter: compiled copies there and back; None where NumPy has to copy.
     """
 
-    place: int
+    number: int
     is_param: bool
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -123,7 +123,7 @@ class StagedCopies:
         """The cell with the address of a gradient's C-contiguous copy: the one that there is, or a new one."""
         in_order = tuple(range(len(info.shape)))
         for staged in self._copies:
-            if (staged.place, staged.is_param, staged.axes) == (index, False, in_order):
+            if (staged.number, staged.is_param, staged.axes) == (index, False, in_order):
                 return staged.cell
         cell = self.new_cell()
         self.add(index, source, info, cell, dtype, in_order, is_param=False)
@@ -148,7 +148,7 @@ class StagedCopies:
         self._gather.run()
         for staged in self._copies:
             if staged.gather is None:
-                array = (params if staged.is_param else grads)[staged.place]
+                array = (params if staged.is_param else grads)[staged.number]
                 with np.errstate(all="ignore"):  # what overflows in a conversion is inf, as in a kernel
                     np.copyto(self._view(staged), array, casting="same_kind")
 
@@ -157,9 +157,9 @@ class StagedCopies:
         self._scatter.run()
         for staged in self._copies:
             if staged.is_param and staged.scatter is None:
-                np.copyto(params[staged.place], self._view(staged))
+                np.copyto(params[staged.number], self._view(staged))
             elif not staged.is_param and zero_grads:
-                grads[staged.place][...] = 0
+                grads[staged.number][...] = 0
 
     def _view(self, staged: Staged) -> Array:
         size = int(np.prod(staged.shape, dtype=np.int64))

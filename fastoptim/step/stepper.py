@@ -158,11 +158,12 @@ class Stepper:
         if step.is_plain and rows is None:
             step.run_plain(algorithm.scalars)
             return True
-        if not step.is_kept and step.base is not self.store:  # others made their first step after this was bound
-            step, params, grads = self.bind(
-                algorithm, plan, dict(zip(step.key, params, strict=True)), dict(zip(step.key, grads, strict=True))
-            )
+        if step.is_stale(self.store):  # another part of this call has made its first step since this was bound
+            own, given = (dict(zip(step.key, arrays, strict=True)) for arrays in (params, grads))
+            (step, params, grads), rows = self.bind(algorithm, plan, own, given), None
         engine, norm, coef = step.engine, None, None
+        if engine.counter is None and rows is None:  # wrong numbers are an error also where the call is skipped
+            rows = plan.rows(algorithm, step.kinds, divisor)
         if plan.needs_norm:
             norm = engine.measure(params, grads, plan.clip_norm, divisor, stream)
             if plan.skip_nonfinite and not math.isfinite(norm):
@@ -173,17 +174,14 @@ class Stepper:
                 return False
             if plan.clip_norm is not None and not engine.clips_itself:
                 coef = clip_coef(norm, plan.clip_norm)
-        if engine.counter is not None:
-            rows = Rows()
-        else:
-            rows = rows or plan.rows(algorithm, step.kinds, divisor)
+        if engine.counter is None and rows is not None:
             step.set_rows(rows, coef)
         if not step.is_kept:  # nothing can be refused any more
             self._keep(step, plan)
         if norm is not None:
             self.norm = norm
         engine.run(params, grads, stream)
-        if engine.counter is None:
+        if rows is not None:
             step.count(rows)
         return True
 

@@ -1,6 +1,6 @@
 """Compiles a Python function to machine code for a GPU. No GPU and no driver are needed.
 
-NVVM compiles a kernel to the linker's intermediate code, and nvJitLink turns that into machine code. The detour is
+NVVM compiles a kernel to the linker's intermediate code, and nvJitLink turns that into machine code. This way is
 needed because only nvJitLink can be told not to fuse multiply-add: `numba.cuda.jit` has no such option, and contracts.
 """
 
