@@ -47,7 +47,7 @@ class Program:
     def options_drawn(self, most):
         names = self.draw(st.lists(st.sampled_from(list(VALUES)), max_size=most, unique=True))
         chosen = {name: self.draw(st.sampled_from(VALUES[name])) for name in names}
-        return {**{"lr": 0.05}, **chosen} if most > 1 else chosen
+        return {"lr": 0.05, **chosen} if most > 1 else chosen
 
     def value(self, name):
         return self.reference.options.get(name, VALUES[name][0])
@@ -142,6 +142,11 @@ class Program:
                 pass
             assert snapshot(self.opt, self.params) == before
 
+    def assert_close(self, actual, expected, what):
+        """Where the norm of all gradients clips them, those in float32 limit how exact others are."""
+        clipped = any("clip_norm" in entry for entry in self.log)
+        assert_close(np.asarray(actual, F4 if clipped else actual.dtype), expected, f"{what} {self.log}")
+
     def check(self):
         opt, reference, log = self.opt, self.reference, self.log
         saved = opt.state_dict()
@@ -149,11 +154,11 @@ class Program:
         assert saved["micro_steps"] == reference.micro_steps, log
         assert {name: n for name, n in saved["steps"].items() if n} == reference.steps, log
         for name, p in self.params.items():
-            assert_close(p, reference.params[name], f"{name} {log}")
+            self.assert_close(p, reference.params[name], name)
             for slot in opt.slots if name in reference.steps else ():
-                assert_close(opt.state[slot][name], reference.state[name][slot], f"{slot} {name} {log}")
+                self.assert_close(opt.state[slot][name], reference.state[name][slot], f"{slot} {name}")
         for name, average in reference.ema.items():
-            assert_close(opt.averages[name], average, f"average {name} {log}")
+            self.assert_close(opt.averages[name], average, f"average of {name}")
         assert (opt.averages is None) == (self.value("ema") is None)
 
 
