@@ -210,3 +210,36 @@ def test_a_wrong_carry_is_refused(wrong):
     with pytest.raises(KeyError, match="carry"):
         opt.load_state_dict(saved)
     assert opt.state_dict()["carry"]["p"] != 1
+
+
+class Returns(NAdam):
+    _number: object = None
+
+    def next_carry(self, t):
+        return self._number
+
+
+@pytest.mark.parametrize("wrong", ["1", None, [1.0], np.ones(2), 1j])
+def test_what_next_carry_returns_is_looked_at(wrong):
+    """Or a checkpoint could not be loaded."""
+    params, opt = {"p": np.ones(3)}, Returns()
+    opt._number = 0.5
+    opt.update(params, {"p": np.ones(3)})
+    before, opt._number = params["p"].copy(), wrong
+    with pytest.raises((TypeError, ValueError), match=r"Returns\.next_carry\(2\): expected a number"):
+        opt.update(params, {"p": np.ones(3)})
+    assert_same_bits(params["p"], before)
+    assert opt.state_dict()["carry"] == {"p": 0.5}
+
+
+@pytest.mark.parametrize("number", [0.5, np.float32(0.5), F8(0.5), np.array(0.5)])
+def test_a_carry_is_saved_as_a_float(number, tmp_path):
+    params, opt = {"p": np.ones(3)}, Returns()
+    opt._number = number
+    for _ in range(2):
+        opt.update(params, {"p": np.ones(3)})
+    assert type(opt.state_dict()["carry"]["p"]) is float
+    fastoptim.save(tmp_path / "file", params, opt)
+    twin = Returns()
+    fastoptim.load(tmp_path / "file").restore(params, twin)
+    assert twin.state_dict()["carry"] == {"p": 0.5}
