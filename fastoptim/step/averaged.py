@@ -33,7 +33,7 @@ def holding_averages(stepper: Stepper, averages: FlatDict | None, params: Mappin
     memory, saved = averages.memory, averages.only(arrays)
     memory.copy((saved[name], array) for name, array in arrays.items())
     stepper.is_averaged = True
-    stepper.forget()
+    stepper.steps.clear()
     try:
         memory.copy((array, averages[name]) for name, array in arrays.items())
         yield

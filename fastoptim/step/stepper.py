@@ -43,10 +43,6 @@ class Stepper:
         self._plan: Plan | None = None  # the last one, for which steps were bound
         self._matched: tuple[str, ...] = ()  # the patterns of groups that have each matched a name
 
-    def forget(self) -> None:
-        """Bind anew."""
-        self.steps.clear()
-
     def move(self, memory: Memory) -> None:
         """Go on in another memory."""
         store = self.store.moved(memory, flat=self.steps.is_flat)
