@@ -52,7 +52,7 @@ def store_word(typing_context: Any, address: Any, value: Any) -> Any:
     return types.void(types.int64, types.int64), generate
 
 
-# For closures, which need functions around the intrinsics: numba pickles an intrinsic that a closure refers to under
+# For closures, which need a function around the intrinsic: numba pickles an intrinsic that a closure refers to under
 # another name each time, so that the closure would never be found in the cache.
 
 
@@ -60,12 +60,6 @@ def store_word(typing_context: Any, address: Any, value: Any) -> Any:
 def word_at(address: Any) -> Any:
     """The int64 at an address."""
     return load_word(address)
-
-
-@register_jitable
-def set_word(address: Any, value: Any) -> None:
-    """Write the int64 at an address."""
-    store_word(address, value)
 
 
 def operands_at(storages: Sequence[Storage]) -> Callable[..., Any]:
