@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
+from fastoptim.arrays.devices import memory_of
 from fastoptim.arrays.flat import FlatDict
 from fastoptim.arrays.layout import Layout
-from fastoptim.arrays.memory import Array, memory_of
+from fastoptim.arrays.memory import Array
 from fastoptim.settings.algorithm import Algorithm
 from fastoptim.settings.fields import Field
 from fastoptim.settings.rows import WrongScalarsError

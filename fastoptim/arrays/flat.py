@@ -3,9 +3,10 @@
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, NoReturn
 
+from fastoptim.arrays.devices import memory_of
 from fastoptim.arrays.info import check_array, dtype_names
 from fastoptim.arrays.layout import Kind, Layout
-from fastoptim.arrays.memory import HOST, Array, Memory, memory_of
+from fastoptim.arrays.memory import HOST, Array, Memory
 
 
 class FlatDict(Mapping[Any, Array]):

@@ -98,20 +98,6 @@ def host_info(array: Array) -> TensorInfo:
     return TensorInfo(array.ctypes.data, array.dtype, array.shape, array.strides, array.flags.writeable)
 
 
-def info_of(array: Any, what: str) -> TensorInfo:
-    """What a parameter is.
-
-    Raises:
-        TypeError: it is no array, or of another dtype than float32 and float64.
-    """
-    if on_gpu(array):
-        from fastoptim.arrays.gpu import gpu_info  # needs the package numba-cuda
-
-        return gpu_info(array, what)
-    check_array(array, what)
-    return host_info(array)
-
-
 def check_array(array: Any, what: str) -> None:
     """Refuse anything but a float32 or float64 `numpy.ndarray` in the machine's byte order.
 

@@ -83,19 +83,3 @@ class HostMemory:
 
 
 HOST = HostMemory()
-
-
-def memory_of(device: str) -> Memory:
-    """Where the arrays of a device are.
-
-    Raises:
-        ValueError: if the device is neither "cpu" nor "cuda".
-        RuntimeError: if "cuda" cannot be had; it says what is missing.
-    """
-    if device == "cpu":
-        return HOST
-    if device == "cuda":
-        from fastoptim.arrays.gpu import gpu_memory  # needs the package numba-cuda
-
-        return gpu_memory()
-    raise ValueError(f"device: expected 'cpu' or 'cuda', got {device!r}")

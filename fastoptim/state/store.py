@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastoptim.arrays.devices import memory_of
 from fastoptim.arrays.flat import FlatDict, extended
 from fastoptim.arrays.info import TensorInfo, in_c_order
 from fastoptim.arrays.layout import Layout, Slice, kind_of, memory_order
-from fastoptim.arrays.memory import HOST, Array, Memory, memory_of
+from fastoptim.arrays.memory import HOST, Array, Memory
 
 LINE = 16  # elements: slots begin at cache lines, and where a GPU loads vectors
 

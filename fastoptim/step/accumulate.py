@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from fastoptim.arrays.devices import info_of, memory_of
 from fastoptim.arrays.flat import FlatDict, extended
-from fastoptim.arrays.info import info_of
 from fastoptim.arrays.layout import Kind, Layout, kind_of
-from fastoptim.arrays.memory import HOST, Memory, memory_of
+from fastoptim.arrays.memory import HOST, Memory
 from fastoptim.arrays.overlap import check_apart
 from fastoptim.settings.algorithm import Algorithm
 from fastoptim.state.saved import arrays_in, copy_from, counts

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from fastoptim.arrays.devices import info_of
 from fastoptim.arrays.flat import FlatDict
-from fastoptim.arrays.info import info_of
 from fastoptim.step.checks import check_like
 from fastoptim.step.stepper import Stepper
 

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from fastoptim.arrays.devices import info_of, memory_of
 from fastoptim.arrays.flat import FlatDict
-from fastoptim.arrays.info import TensorInfo, info_of, on_gpu
+from fastoptim.arrays.info import TensorInfo, on_gpu
 from fastoptim.arrays.layout import Layout
-from fastoptim.arrays.memory import HOST, Memory, memory_of
+from fastoptim.arrays.memory import HOST, Memory
 from fastoptim.arrays.overlap import check_apart
 from fastoptim.settings.algorithm import Algorithm
 from fastoptim.settings.plan import Plan

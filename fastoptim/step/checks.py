@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from fastoptim.arrays.info import TensorInfo, host_info, info_of, on_gpu
+from fastoptim.arrays.devices import info_of
+from fastoptim.arrays.info import TensorInfo, host_info, on_gpu
 from fastoptim.arrays.overlap import overlaps_itself
 
 FLOATS = tuple(map(np.dtype, (np.float16, np.float32, np.float64)))
