@@ -34,17 +34,16 @@ class Optimizer(Algorithm):
     Behind them come the `Options` that every optimizer takes, as keywords. Only one thread at a time may call an
     optimizer, and meanwhile no other thread may use its arrays. Different optimizers may run in different threads.
 
-    With `capturable=True`, for arrays on a GPU, the step count and the step's numbers live in the GPU's memory, so that
-    an update can be captured in a CUDA graph and replayed, after one that was not captured. What is assigned to a
-    hyperparameter holds from the next call. Capture that call anew, and do not replay older graphs. Scalars must become
-    constant: rows are precomputed until they stop changing, at least 1,024.
+    With `capturable=True`, for arrays on a GPU, the step count and the step's numbers live in the GPU's memory. After one
+    update, the next can be captured in a CUDA graph and replayed. An assigned hyperparameter holds from the next call.
+    Capture that call anew, and do not replay older graphs. Scalars must become constant: rows are precomputed until they
+    stop changing, at least 1,024.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if not hasattr(type(self), "kernels"):
             raise TypeError(f"{type(self).__name__} has no rule: expected a subclass that says `rule = ...`")
-        self._stepper = Stepper(self.slots, self.carry)
-        self._accumulator = Accumulator()
+        self._stepper, self._accumulator = Stepper(self.slots, self.carry), Accumulator()
         super().__init__(*args, **kwargs)
 
     @property
@@ -143,7 +142,7 @@ class Optimizer(Algorithm):
             yield
 
     def to(self, device: str) -> Self:
-        """Move the state to "cuda", the current GPU, or "cpu", to go on there with arrays that are there.
+        """Move the state to "cuda", the current GPU, or "cpu", to go on there.
 
         Raises:
             ValueError: if the device is neither.
