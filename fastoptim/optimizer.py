@@ -34,10 +34,10 @@ class Optimizer(Algorithm):
     Behind them come the `Options` that every optimizer takes, as keywords. Only one thread at a time may call an
     optimizer, and meanwhile no other thread may use its arrays. Different optimizers may run in different threads.
 
-    With `capturable=True`, for arrays on a GPU, the step count and the step's numbers live in the GPU's memory. After one
-    update, the next can be captured in a CUDA graph and replayed. An assigned hyperparameter holds from the next call.
-    Capture that call anew, and do not replay older graphs. Scalars must become constant: rows are precomputed until they
-    stop changing, at least 1,024.
+    With `capturable=True`, for arrays on a GPU, the step count and the step's numbers live in the GPU's memory. After
+    one update, the next can be captured in a CUDA graph and replayed. An assigned hyperparameter holds from the next
+    call. Capture that call anew, and do not replay older graphs. Scalars must become constant: rows are precomputed
+    until they stop changing, at least 1,024.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
