@@ -15,7 +15,10 @@ import pytest
 from support import ROOT
 
 # Files that take long are begun first, so that the last of them does not run while other cores have nothing to do.
-LONGEST = ["test_gpu_simulated", "test_cuda_code", "test_code", "test_cache", "test_resume", "test_checkpoint_file"]
+LONGEST = [
+    *("test_gpu_simulated", "test_cuda_code", "test_code", "test_cache", "test_moved_arrays", "test_programs"),
+    *("test_staged", "test_resume", "test_checkpoint_file"),
+]
 
 
 @pytest.fixture
