@@ -10,7 +10,6 @@ import pytest
 from fastoptim.arrays.memory import HostMemory
 from fastoptim.kernels import cpu, guard, launch, reduce, threads
 from fastoptim.kernels.fuse import NOTHING, Fused
-from fastoptim.kernels.rule import MOST_ARGUMENTS  # noqa: F401  # tests import it from here
 from fastoptim.kernels.storage import storage_of
 from fastoptim.step.host import HostEngine
 

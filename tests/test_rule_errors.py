@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fastoptim import Optimizer, nonnegative, rule
-from internals import MOST_ARGUMENTS, has_state
+from fastoptim.kernels.rule import MOST_ARGUMENTS
+from internals import has_state
 from references import EVERYTHING
 
 F4, F8 = np.float32, np.float64

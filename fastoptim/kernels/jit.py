@@ -41,9 +41,9 @@ def compiled(function: Any = None, **options: Any) -> Any:
     except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
         return njit(function, **options)
     cache = dispatcher._cache  # noqa: SLF001  # numba has no other way to a cache of one's own
-    own = cache._impl  # noqa: SLF001
+    own = cache._impl  # noqa: SLF001  # as above
     file = _FileForEachKey(cache.cache_path, own.filename_base, own.locator.get_source_stamp())
-    cache._cache_file = file  # noqa: SLF001
+    cache._cache_file = file  # noqa: SLF001  # as above
     return dispatcher
 
 

@@ -113,14 +113,12 @@ class Stepper:
         return Binder(algorithm, plan, self.store, self.counts, self.steps, self._scratch).bind(params, grads)
 
     def rows(self, algorithm: Algorithm, plan: Plan, found: Found, divisor: float) -> Rows:
-        """The numbers of a step, looked at before it is made. Nothing where a GPU has them already.
+        """The numbers of a step, looked at before it is made.
 
         Raises:
             ValueError, WrongScalarsError: the numbers are wrong.
         """
         step = found[0]
-        if step.engine.counter is not None:
-            return Rows()
         rows = plan.rows(algorithm, step.kinds, divisor)
         step.set_rows(rows, 1.0 if plan.clip_norm is not None and not step.engine.clips_itself else None)
         return rows
@@ -137,7 +135,7 @@ class Stepper:
         """Make a step.
 
         Args:
-            algorithm: what makes the step's algorithm.
+            algorithm: what makes the step's numbers.
             plan: what the options come to.
             found: the step and its arrays.
             divisor: what the gradients are divided by.
@@ -170,7 +168,7 @@ class Stepper:
                 return False
             if plan.clip_norm is not None and not engine.clips_itself:
                 coef = clip_coef(norm, plan.clip_norm)
-        if engine.counter is None and rows is not None:
+        if rows is not None:
             step.set_rows(rows, coef)
         if not step.is_kept:  # nothing can be refused any more
             self._keep(step, plan)
