@@ -4,17 +4,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fastoptim import schedules
+from fastoptim.algorithms.adagrad import AdaGrad
+from fastoptim.algorithms.adam import Adam
+from fastoptim.algorithms.lion import Lion
+from fastoptim.algorithms.momentum import Momentum
+from fastoptim.algorithms.nesterov import Nesterov
+from fastoptim.algorithms.rmsprop import RMSprop
+from fastoptim.algorithms.sgd import SGD
 from fastoptim.arrays.flat import FlatDict, flatten
 from fastoptim.kernels.cuda.driver import cuda_info
 from fastoptim.kernels.rule import rule
 from fastoptim.optimizer import Optimizer
-from fastoptim.optimizers.adagrad import AdaGrad
-from fastoptim.optimizers.adam import Adam
-from fastoptim.optimizers.lion import Lion
-from fastoptim.optimizers.momentum import Momentum
-from fastoptim.optimizers.nesterov import Nesterov
-from fastoptim.optimizers.rmsprop import RMSprop
-from fastoptim.optimizers.sgd import SGD
 from fastoptim.settings.fields import Number, fraction, nonnegative, switch
 
 __version__ = "0.1.0"
