@@ -9,16 +9,18 @@ from fastoptim.arrays.devices import memory_of
 from fastoptim.arrays.flat import FlatDict
 from fastoptim.arrays.layout import Layout
 from fastoptim.arrays.memory import Array
-from fastoptim.arrays.named import ByName, both_by_name
+from fastoptim.arrays.named import ByName, both_by_name, by_name
 from fastoptim.settings.algorithm import Algorithm, subclasses
 from fastoptim.settings.declared import Declared
 from fastoptim.settings.fields import Field
 from fastoptim.settings.rows import WrongScalarsError
 from fastoptim.step.accumulate import Accumulator
 from fastoptim.step.averaged import holding_averages
+from fastoptim.step.memory_use import MemoryUse, memory_use
 from fastoptim.step.micro_step import micro_step
 from fastoptim.step.saved import checked_values, loaded, saved_of
 from fastoptim.step.stepper import Stepper
+from fastoptim.step.warm import warm
 
 
 class Optimizer(Algorithm):
@@ -132,6 +134,27 @@ class Optimizer(Algorithm):
                 stepper.run(self, plan, found, self.grad_scale, stream)
         except WrongScalarsError as error:
             raise self.complaint(error) from error.__cause__
+
+    def warmup(self, params: ByName) -> None:
+        """Compile what `update(params, ...)` needs, or load it from the cache, and change nothing.
+
+        It is for gradients that lie in memory as the parameters do. Those of another layout or dtype need one kernel
+        more, which is compiled when the first one comes.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: the parameters, or the options, are refused as by `update`.
+        """
+        warm(self._stepper, self._accumulator, self, by_name(params, "params"))
+
+    def memory(self, params: ByName) -> MemoryUse:
+        """How many bytes `update(params, ...)` will hold: parameters, state, averages and summed gradients.
+
+        Nothing is allocated for it: parameters whose numbers do not matter, as `np.empty(shape)`, will do.
+
+        Raises:
+            TypeError: a parameter is no array, or of another dtype than float32 and float64.
+        """
+        return memory_use(self, by_name(params, "params"))
 
     @contextmanager
     def averaged(self, params: ByName) -> Iterator[None]:
