@@ -26,13 +26,18 @@ from fastoptim.step.warm import warm
 class Optimizer(Algorithm):
     """Base of all optimizers, and of your own:
 
-        class Lion(Optimizer):
-            rule, slots = lion, ("m",)
-            lr: Number = nonnegative(1e-4)
-            beta1: Number = fraction(0.9)
-
-            def scalars(self, t):
-                return self.lr, 1 - self.beta1
+    >>> from fastoptim import Number, Optimizer, fraction, nonnegative, rule
+    >>> @rule
+    ... def signed(p, g, m, lr, one_minus_beta):
+    ...     m = m + one_minus_beta * (g - m)
+    ...     return p - (lr if m > 0 else -lr if m < 0 else m), m
+    >>> class Signed(Optimizer):
+    ...     rule, slots = signed, ("m",)
+    ...     lr: Number = nonnegative(1e-3)
+    ...     beta: Number = fraction(0.9)
+    ...
+    ...     def scalars(self, t):
+    ...         return self.lr, 1 - self.beta
 
     The hyperparameters are the constructor's arguments, in this order, and attributes that hold from the next step.
     Behind them come the `Options` that every optimizer takes, as keywords. Only one thread at a time may call an
