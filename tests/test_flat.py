@@ -166,3 +166,16 @@ def test_a_buffer_made_read_only_is_refused(params):
     flat.buffer.flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):
         opt.update(flat, flat.zeros_like())
+
+
+def test_the_buffer_takes_part_in_arithmetic_but_stays(params):
+    flat = flatten({"a": np.full(3, 2.0)})
+    buffer = flat.buffer
+    flat.buffer *= 3
+    assert flat.buffer is buffer
+    assert (flat["a"] == 6).all()
+    with pytest.raises(AttributeError, match=r"flat\.buffer\[\.\.\.\] = x"):
+        flat.buffer = np.zeros(3)
+    with pytest.raises(AttributeError, match=r"flat\.buffer\[\.\.\.\] = x"):
+        flatten(params).buffer = np.zeros(18)
+    assert (flat["a"] == 6).all()

@@ -12,6 +12,7 @@ from support import (
     assert_same_bits,
     in_every_layout,
     like,
+    python,
     random,
 )
 from variants import VARIANTS
@@ -75,3 +76,17 @@ def test_no_gradient_at_all(rng):
     assert not opt.averages
     with pytest.raises(KeyError, match="grads has no 'p'"):
         opt.update({"p": p}, {})
+
+
+def test_names_are_saved_in_the_order_in_which_they_came():
+    """Also where Python's hashes, and with them the order of sets, differ from run to run."""
+    program = """
+import numpy as np, fastoptim
+params = {name: np.ones(2) for name in "zyxwvutsrq"}
+opt = fastoptim.Adam()
+opt.update(params, params)
+opt.update({"t": params["t"], "y": params["y"]}, params)
+print("".join(opt.state_dict()["steps"]))
+"""
+    for seed in "1", "2", "3":
+        assert python(program, PYTHONHASHSEED=seed) == "zyxwvutsrq\n"

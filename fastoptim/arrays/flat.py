@@ -43,6 +43,11 @@ class FlatDict(Mapping[Any, Array]):
         buffer: Array = self.arrays[0]
         return buffer
 
+    @buffer.setter
+    def buffer(self, value: Any) -> None:
+        if len(self.arrays) != 1 or value is not self.arrays[0]:  # flat.buffer *= x ends by assigning the same array
+            raise AttributeError("flat.buffer cannot be another array. To write into it: flat.buffer[...] = x")
+
     def zeros_like(self) -> "FlatDict":
         """Zeros in the same layout: for gradients, say."""
         return FlatDict(self.layout, self.memory)

@@ -12,13 +12,13 @@ class Cohort:
     Attributes:
         count: how many steps.
         carry: what the optimizer carries from step to step, None if it carries nothing.
-        names: the names.
+        names: the names, in order.
     """
 
     __slots__ = ("carry", "count", "names")
 
     def __init__(self, count: int, carry: float | None, names: Iterable[Any]) -> None:
-        self.count, self.carry, self.names = count, carry, set(names)
+        self.count, self.carry, self.names = count, carry, dict.fromkeys(names)
 
 
 class GpuCounter(Protocol):
@@ -98,7 +98,7 @@ class StepCounts:
                 made, carry = clock or (0, self._carry)
                 own = Cohort(made, carry, members)
                 for owner in owners:
-                    owner.names -= own.names
+                    owner.names = {name: None for name in owner.names if name not in own.names}
                 if owners:
                     self._cohorts |= dict.fromkeys(members, own)
                     self.version += 1
