@@ -169,7 +169,7 @@ def test_a_buffer_made_read_only_is_refused(params):
 
 
 def test_the_buffer_takes_part_in_arithmetic_but_stays(params):
-    flat = flatten({"a": np.full(3, 2.0)})
+    flat = fastoptim.flatten({"a": np.full(3, 2.0)})
     buffer = flat.buffer
     flat.buffer *= 3
     assert flat.buffer is buffer
@@ -177,5 +177,5 @@ def test_the_buffer_takes_part_in_arithmetic_but_stays(params):
     with pytest.raises(AttributeError, match=r"flat\.buffer\[\.\.\.\] = x"):
         flat.buffer = np.zeros(3)
     with pytest.raises(AttributeError, match=r"flat\.buffer\[\.\.\.\] = x"):
-        flatten(params).buffer = np.zeros(18)
+        fastoptim.flatten(params).buffer = np.zeros(18)
     assert (flat["a"] == 6).all()
