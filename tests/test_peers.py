@@ -12,7 +12,7 @@ import fastoptim
 from support import DTYPES, OPTIMIZERS, ROOT, assert_close, assert_same_bits, random
 
 STEPS, CHANGE = 30, 15  # the learning rate is another one from step CHANGE on
-SHAPES = {"W": (7, 5), "b": (5,), "s": (), "zero": (4,)}
+SHAPES = {"W": (7, 5), "b": (5,), "s": (), "small": (9,), "zero": (4,)}
 # No library has these by default.
 NUMBERS = {"momentum": 0.8, "decay_rate": 0.75, "beta1": 0.8, "beta2": 0.95, "eps": 0.01, "weight_decay": 0.2}
 LR, LATER_LR = 0.02, 0.008
@@ -22,11 +22,13 @@ CASES = {key: [row for row in TABLE["row"] if key in row] for key in ("torch", "
 
 
 def problem(dtype, zero=False):
-    """Parameters and gradients; those of one parameter are zero at all steps."""
+    """Parameters and gradients. Some gradients are so small that `eps` matters; if `zero`, some are always zero."""
     rng = np.random.default_rng(0)
     params = {name: random(rng, shape, dtype) for name, shape in SHAPES.items()}
     steps = [{name: random(rng, shape, dtype) for name, shape in SHAPES.items()} for _ in range(STEPS)]
+    params["small"][...] = 0
     for grads in steps:
+        grads["small"] *= (10.0 ** -np.arange(9)).astype(dtype)
         grads["zero"] *= not zero
     return params, steps
 

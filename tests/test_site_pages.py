@@ -112,7 +112,7 @@ def test_a_class_made_on_the_spot():
     assert "`m`, `v`, `a`: 12 bytes" in text
     assert "None is known." in text
     assert "def slow(p, g, m, v, a" in text
-    assert r"$\beta_{1}$ is `beta1`, $\varepsilon$ is `eps`." in text
+    assert r"$\eta$ is `lr`, $\beta_{1}$ is `beta1`, $\varepsilon$ is `eps`." in text
     assert "Regular(lr=0.001, beta1=0.5, eps=1e-08, fast=False, loud=False, **options)" in text
     assert equations(Regular) == [
         r"\text{half_lr}_{t} = \begin{cases} 2 t \eta & \text{if } \texttt{fast} \\ 0.5 \eta & \text{otherwise} "

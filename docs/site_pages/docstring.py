@@ -40,5 +40,13 @@ def citation(cls: Any) -> str:
     return re.sub(r"https?://(\S+?)(?=[.,]?(?:\s|$))", lambda found: f"[{found[1]}]({found[0]})", text)
 
 
+def paper(cls: Any) -> str:
+    """Authors and year with the paper's address, in short."""
+    text = citation(cls).partition(". ")[2]
+    address = re.search(r"\]\((\S+)\)", text)
+    authors = text.partition(', "')[0]
+    return f"[{authors}]({address[1]})" if address else authors
+
+
 def _one_line(text: str) -> str:
     return " ".join(text.split())

@@ -23,7 +23,7 @@ def table(name: str) -> str:
     lines = ["| fastoptim | PyTorch, `torch.optim` | Keras, `keras.optimizers` | Optax |", "|---|---|---|---|"]
     for row in rows:
         marks = {key: _marks(row, key, notes) for key in ("ours", *LIBRARIES)}
-        cells = [f"`{row[key]}`{marks[key]}" if key in row else "none" for key in ("ours", *LIBRARIES)]
+        cells = [f"`{row[key]}`{marks[key]}" if key in row else "-" for key in ("ours", *LIBRARIES)]
         lines.append(f"| {' | '.join(cells)} |")
     numbered = [f"{i}. {note}" for i, note in enumerate(notes, start=1)]
     return "\n".join([*lines, "", *numbered])

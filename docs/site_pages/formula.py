@@ -17,12 +17,10 @@ class Formula(NamedTuple):
     Attributes:
         numbers: of the step, one for all elements.
         rule: for each element.
-        hyperparameters: those that stand in them, in order.
     """
 
     numbers: list[tuple[str, str]]
     rule: list[tuple[str, str]]
-    hyperparameters: list[str]
 
 
 def formula(cls: Any, rule: Callable[..., Any], switches: Mapping[str, bool]) -> Formula:
@@ -44,13 +42,7 @@ def formula(cls: Any, rule: Callable[..., Any], switches: Mapping[str, bool]) ->
     numbers = [(symbol(name, "t"), latex(x, {})) for name, x in values.items() if name not in inside]
     symbols = {name: symbol(name, "t") for name in names if name not in inside}
     symbols |= {name: symbol(name, "t-1") for name in (p, *slots)} | {g: symbol(g, "t")}
-    equations = _Rule([p, *slots], symbols, inside).equations(tree.body)
-    used = [x.attr for value in values.values() for x in ast.walk(value) if isinstance(x, ast.Attribute)]
-    return Formula(numbers, equations, [name for name in _own(cls) if name in used])
-
-
-def _own(cls: Any) -> list[str]:
-    return [name for name, x in cls.__signature__.parameters.items() if x.kind is not x.KEYWORD_ONLY]
+    return Formula(numbers, _Rule([p, *slots], symbols, inside).equations(tree.body))
 
 
 def _is_short(value: ast.expr) -> bool:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import fastoptim
-from site_pages.docstring import citation, described
+from site_pages.docstring import citation, described, paper
 from site_pages.equivalents import table
-from site_pages.formula import Formula, formula
+from site_pages.formula import formula
 from site_pages.latex import UnprintableError
 from site_pages.symbols import symbol
 
@@ -51,7 +51,7 @@ def index() -> str:
     head = "| optimizer | in short | state | bytes | paper |\n|---|---|---|---|---|"
     rows = [
         f"| [{cls.__name__}]({cls.__name__.lower()}.md) | {described(cls).summary} | {_names(cls.slots) or 'none'} "
-        f"| {traffic(cls)} | {citation(cls).partition('. ')[2]} |"
+        f"| {traffic(cls)} | {paper(cls)} |"
         for cls in optimizers()
     ]
     text = textwrap.dedent("""\
@@ -70,7 +70,7 @@ def traffic(cls: Any) -> int:
 
 
 def _arguments(cls: Any, said: list[tuple[str, str]]) -> str:
-    own = [x for x in cls.__signature__.parameters.values() if x.kind is not x.KEYWORD_ONLY]
+    own = _own(cls)
     call = f"{cls.__name__}({', '.join(f'{x.name}={x.default!r}' for x in own)}, **options)"
     defaults = {x.name: repr(x.default) for x in own}
     rows = []
@@ -88,40 +88,39 @@ def _formulas(cls: Any) -> list[str]:
     rules = {name: getattr(getattr(cls, name), "rule", None) for name in cls.__signature__.parameters}
     chosen = {name: rule for name, rule in rules.items() if rule is not None}
     off = dict.fromkeys(chosen, False)
-    parts = _formula(cls, cls.rule, off)
+    parts = [_legend(cls), *_equations(cls, cls.rule, off), *_source(cls.rule)]
     for name, rule in chosen.items():
-        parts += [f"### With `{name}=True`", *_formula(cls, rule, off | {name: True})]
+        parts += [f"### With `{name}=True`", *_equations(cls, rule, off | {name: True}), *_source(rule)]
     return parts
 
 
-def _formula(cls: Any, rule: Any, switches: dict[str, bool]) -> list[str]:
+def _legend(cls: Any) -> str:
+    numbers = [x.name for x in _own(cls) if not isinstance(x.default, bool)]
+    names = ", ".join(f"${symbol(name)}$ is `{name}`" for name in numbers)
+    state = f", ${', '.join(map(symbol, cls.slots))}$ the state, zero at first" if cls.slots else ""
+    return rf"$\theta$ is an element of a parameter, $g$ of its gradient{state}. Steps count from $t = 1$. {names}."
+
+
+def _equations(cls: Any, rule: Any, switches: dict[str, bool]) -> list[str]:
     try:
         found = formula(cls, rule, switches)
-    except UnprintableError:
-        parts = []
-    else:
-        parts = [_legend(cls, found)]
-        if found.numbers:
-            parts += ["The numbers of step $t$, computed once in float64:", _equations(found.numbers)]
-            parts.append("Then, for each element:")
-        parts.append(_equations(found.rule))
+    except UnprintableError:  # the source says it
+        return []
+    if not found.numbers:
+        return [_aligned(found.rule)]
+    numbers = "The numbers of step $t$, computed once in float64:", _aligned(found.numbers)
+    return [*numbers, "Then, for each element:", _aligned(found.rule)]
+
+
+def _source(rule: Any) -> list[str]:
     try:
-        source = textwrap.dedent(inspect.getsource(rule))
+        source = textwrap.dedent(inspect.getsource(rule)).strip()
     except (OSError, TypeError):
-        return parts or ["The rule's source is not to be had."]
-    return [*parts, "The rule, as the library compiles it:", f"```python\n{source.strip()}\n```"]
+        return ["The rule's source is not to be had."]
+    return ["The rule, as the library compiles it:", f"```python\n{source}\n```"]
 
 
-def _legend(cls: Any, found: Formula) -> str:
-    names = [f"${symbol(name)}$ is `{name}`" for name in found.hyperparameters if symbol(name) not in name]
-    switches = [f"`{name}`" for name in found.hyperparameters if isinstance(getattr(cls(), name), bool)]
-    names = [each for each in names if each.split()[-1] not in switches]
-    state = f", ${', '.join(map(symbol, cls.slots))}$ the state, zero at first" if cls.slots else ""
-    after = f" {', '.join(names)}." if names else ""
-    return rf"$\theta$ is an element of a parameter, $g$ of its gradient{state}. Steps count from $t = 1$.{after}"
-
-
-def _equations(equations: list[tuple[str, str]]) -> str:
+def _aligned(equations: list[tuple[str, str]]) -> str:
     lines = r" \\ ".join(f"{left} &= {right}" for left, right in equations)
     return rf"$$\begin{{align*}} {lines} \end{{align*}}$$"
 
@@ -136,14 +135,18 @@ def _traffic(cls: Any) -> str:
         "with both": bytes_ + 3 * FLOAT,
     }
     lines = [f"| {what} | {count} |" for what, count in rows.items()]
-    read = ", ".join(["the parameter", *(f"`{slot}`" for slot in cls.slots)])
+    read = " and ".join(["the parameter", *([_names(cls.slots)] if cls.slots else [])])
     return "\n".join([
-        f"{state}. A step reads the gradient, and reads and writes {read}.",
+        f"{state}. A step reads the gradient, and reads and writes {read}. In bytes for each float32 element:",
         "",
-        "| bytes for each float32 element and step | |",
+        "| a step | bytes |",
         "|---|---|",
         *lines,
     ])  # fmt: skip
+
+
+def _own(cls: Any) -> list[inspect.Parameter]:
+    return [x for x in cls.__signature__.parameters.values() if x.kind is not x.KEYWORD_ONLY]
 
 
 def _names(names: Any) -> str:
