@@ -1,5 +1,7 @@
 """The generated pages of the site: an optimizer that there is has its page, and its formula is that of its code."""
 
+import ast
+import itertools
 import re
 import sys
 from math import sqrt
@@ -9,6 +11,7 @@ import pytest
 import fastoptim
 from fastoptim import Number, Optimizer, fraction, nonnegative, rule, switch
 from support import OPTIMIZERS, ROOT
+from variants import own_hyperparameters
 
 sys.path.append(str(ROOT / "docs"))
 from site_pages import equivalents
@@ -16,6 +19,7 @@ from site_pages.docstring import described
 from site_pages.formula import formula
 from site_pages.offline import remote_in_html, remote_in_site
 from site_pages.page import NOTES, index, optimizers, page, traffic
+from site_pages.scalars import scalars
 
 
 def equations(cls, **switches):
@@ -165,6 +169,17 @@ def test_formulas_of_the_library():
         r"\theta_{t} = \theta_{t-1} - \text{step}_{t}",
         r"m_{t} = m_{t-1} + \left(1 - \beta_{2}\right) \left(g_{t} - m_{t-1}\right)",
     ]
+
+
+def test_the_numbers_of_a_step_are_those_that_the_code_computes():
+    for cls in [*OPTIMIZERS, Regular]:
+        switches = [name for name, x in own_hyperparameters(cls).items() if isinstance(x, bool)]
+        for values in itertools.product([False, True], repeat=len(switches)):
+            opt = cls(**dict(zip(switches, values, strict=True)))
+            for known in {}, dict(zip(switches, values, strict=True)):
+                read = [ast.unparse(x) for x in scalars(cls.scalars, known)]
+                numbers = [eval(x, {"sqrt": sqrt, "self": opt, "t": 3}) for x in read]
+                assert numbers == pytest.approx(opt.scalars(3), rel=1e-14), (opt, read)
 
 
 def test_mathml():
