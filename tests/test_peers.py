@@ -1,123 +1,140 @@
-"""The README's table of equivalents, against the libraries themselves: skipped where a peer is not installed."""
+"""The table of equivalents in the documentation, against the libraries themselves: skipped where one is not installed.
 
-import copy
+docs/equivalents.toml has the table: texts of Python, which the optimizers' pages show and which are evaluated here.
+"""
+
+import tomllib
 
 import numpy as np
 import pytest
 
 import fastoptim
-from fastoptim import SGD, AdaGrad, Adam, Lion, Momentum, Nesterov, RMSprop
-from support import assert_close, assert_same_bits, random
+from support import DTYPES, OPTIMIZERS, ROOT, assert_close, assert_same_bits, random
 
-STEPS = 6
-SHAPES = {"W": (7, 5), "b": (5,), "s": ()}
+STEPS, CHANGE = 30, 15  # the learning rate is another one from step CHANGE on
+SHAPES = {"W": (7, 5), "b": (5,), "s": (), "small": (9,), "zero": (4,)}
+# No library has these by default.
+NUMBERS = {"momentum": 0.8, "decay_rate": 0.75, "beta1": 0.8, "beta2": 0.95, "eps": 0.01, "weight_decay": 0.2}
+LR, LATER_LR = 0.02, 0.008
+
+TABLE = tomllib.loads((ROOT / "docs" / "equivalents.toml").read_text(encoding="utf-8"))
+CASES = {key: [row for row in TABLE["row"] if key in row] for key in ("torch", "keras", "optax")}
 
 
-def problem(dtype):
+def problem(dtype, zero=False):
+    """Parameters and gradients. Some gradients are so small that `eps` matters; if `zero`, some are always zero."""
     rng = np.random.default_rng(0)
     params = {name: random(rng, shape, dtype) for name, shape in SHAPES.items()}
-    return params, [{name: random(rng, shape, dtype) for name, shape in SHAPES.items()} for _ in range(STEPS)]
-
-
-TORCH = {
-    "SGD": (SGD(0.1), "SGD", {"lr": 0.1}),
-    "Momentum": (Momentum(0.1, 0.8), "SGD", {"lr": 0.1, "momentum": 0.8}),
-    "Nesterov": (Nesterov(0.1, 0.8), "SGD", {"lr": 0.1, "momentum": 0.8, "nesterov": True}),
-    "AdaGrad": (AdaGrad(0.1, eps=1e-10), "Adagrad", {"lr": 0.1}),
-    "RMSprop": (RMSprop(0.1, eps=1e-8), "RMSprop", {"lr": 0.1}),
-    "RMSprop, other": (RMSprop(0.1, 0.8, 0.01), "RMSprop", {"lr": 0.1, "alpha": 0.8, "eps": 0.01}),
-    "Adam": (Adam(eps=1e-8, eps_hat=False), "Adam", {}),
-    "Adam, other": (Adam(0.1, 0.8, 0.9, 0.01, False), "Adam", {"lr": 0.1, "betas": (0.8, 0.9), "eps": 0.01}),
-}
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("case", TORCH)
-def test_torch(case, dtype):
-    torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
-    ours, name, arguments = TORCH[case]
-    opt = copy.deepcopy(ours)
-    params, steps = problem(dtype)
-    tensors = {k: torch.tensor(p, requires_grad=True) for k, p in params.items()}
-    peer = getattr(torch.optim, name)(tensors.values(), **arguments)
+    steps = [{name: random(rng, shape, dtype) for name, shape in SHAPES.items()} for _ in range(STEPS)]
+    params["small"][...] = 0
     for grads in steps:
-        for k, tensor in tensors.items():
-            tensor.grad = torch.tensor(grads[k])
+        grads["small"] *= (10.0 ** -np.arange(9)).astype(dtype)
+        grads["zero"] *= not zero
+    return params, steps
+
+
+def schedule(step):
+    return LR if step < CHANGE else LATER_LR
+
+
+class Case:
+    """A row of the table and one of the libraries in it."""
+
+    def __init__(self, row, key, library, dtype=np.float32):
+        self.row, self.key, self.library = row, key, library
+        self.changes = self.is_in("lr") and key not in row.get("constant_lr", [])
+        self.params, self.steps = problem(dtype, zero=key not in row.get("nonzero", []))
+        self.expected, _ = problem(dtype)
+
+    def is_in(self, name):
+        return name in compile(self.row["ours"], self.row["ours"], "eval").co_names
+
+    def theirs(self, lr=LR, **names):
+        return eval(self.row[self.key], vars(self.library) | NUMBERS | {"lr": lr} | names)
+
+    def compare(self, step):
+        """Call `step` with one gradient after the other; it makes a step of theirs, and returns their parameters."""
+        opt = eval(self.row["ours"], vars(fastoptim) | NUMBERS | {"lr": schedule if self.changes else LR})
+        for i, grads in enumerate(self.steps):
+            opt.update(self.params, grads)
+            for name, expected in step(i, grads).items():
+                assert_close(self.params[name], expected, f"{name} after step {i + 1}")
+
+
+def rows(key):
+    return pytest.mark.parametrize("row", CASES[key], ids=lambda row: f"{row['ours']} = {row[key]}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@rows("torch")
+def test_torch(row, dtype):
+    torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
+    case = Case(row, "torch", torch.optim, dtype)
+    tensors = {name: torch.tensor(p, requires_grad=True) for name, p in case.params.items()}
+    peer = case.theirs(params=tensors.values())
+
+    def step(i, grads):
+        for group in peer.param_groups if case.changes else []:
+            group["lr"] = schedule(i)
+        for name, tensor in tensors.items():
+            tensor.grad = torch.tensor(grads[name])
         peer.step()
-        opt.update(params, grads)
-    for k, tensor in tensors.items():
-        assert_close(params[k], tensor.detach().numpy(), k)
+        return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
+
+    case.compare(step)
 
 
-OPTAX = {
-    "SGD": (SGD(0.1), "sgd", {"learning_rate": 0.1}),
-    "Momentum": (Momentum(0.1, 0.8), "sgd", {"learning_rate": 0.1, "momentum": 0.8}),
-    "Nesterov": (Nesterov(0.1, 0.8), "sgd", {"learning_rate": 0.1, "momentum": 0.8, "nesterov": True}),
-    "AdaGrad": (AdaGrad(0.1, eps=0), "adagrad", {"learning_rate": 0.1, "initial_accumulator_value": 0, "eps": 0}),
-    "RMSprop": (RMSprop(0.1, 0.9, 1e-8), "rmsprop", {"learning_rate": 0.1, "eps_in_sqrt": False}),
-    "Adam": (Adam(0.001, eps=1e-8, eps_hat=False), "adam", {"learning_rate": 0.001}),
-    "Adam, other": (
-        Adam(0.1, 0.8, 0.9, 0.01, False),
-        "adam",
-        {"learning_rate": 0.1, "b1": 0.8, "b2": 0.9, "eps": 0.01},
-    ),
-    "Lion": (Lion(weight_decay=1e-3, decoupled=True), "lion", {"learning_rate": 1e-4}),
-    "Lion, other": (
-        Lion(0.1, 0.8, 0.7, weight_decay=0.2, decoupled=True),
-        "lion",
-        {"learning_rate": 0.1, "b1": 0.8, "b2": 0.7, "weight_decay": 0.2},
-    ),
-}
-
-
-@pytest.mark.parametrize("case", OPTAX)
-def test_optax(case):
+@rows("optax")
+def test_optax(row):
     optax = pytest.importorskip("optax", reason="compares with Optax, which is not installed")
     jax = pytest.importorskip("jax", reason="compares with Optax, which needs JAX")
-    ours, name, arguments = OPTAX[case]
-    opt = copy.deepcopy(ours)
-    params, steps = problem(np.float32)
-    theirs = {k: jax.numpy.asarray(p) for k, p in params.items()}
-    peer = getattr(optax, name)(**arguments)
-    state = peer.init(theirs)
-    for grads in steps:
-        updates, state = peer.update({k: jax.numpy.asarray(g) for k, g in grads.items()}, state, theirs)
-        theirs = optax.apply_updates(theirs, updates)
-        opt.update(params, grads)
-    for k, p in params.items():
-        assert_close(p, np.asarray(theirs[k]), k)
+    case = Case(row, "optax", optax)
+    arrays = {name: jax.numpy.asarray(p) for name, p in case.expected.items()}
+    rates = jax.numpy.array([schedule(i) for i in range(STEPS)])
+    peer = case.theirs(lr=(lambda step: rates[step]) if case.changes else LR)
+    state, update = peer.init(arrays), jax.jit(peer.update)
+
+    def step(i, grads):
+        nonlocal arrays, state
+        updates, state = update(grads, state, arrays)
+        arrays = optax.apply_updates(arrays, updates)
+        return {name: np.asarray(array) for name, array in arrays.items()}
+
+    case.compare(step)
 
 
-KERAS = {
-    "SGD": (SGD(), "SGD", {}),
-    "Momentum": (Momentum(0.1, 0.8), "SGD", {"learning_rate": 0.1, "momentum": 0.8}),
-    "Nesterov": (Nesterov(0.1, 0.8), "SGD", {"learning_rate": 0.1, "momentum": 0.8, "nesterov": True}),
-    "AdaGrad": (AdaGrad(0.1, 0), "Adagrad", {"learning_rate": 0.1, "initial_accumulator_value": 0.0, "epsilon": 0.0}),
-    "RMSprop": (RMSprop(0.1, 0.9, 0), "RMSprop", {"learning_rate": 0.1, "epsilon": 0.0}),
-    "Adam": (Adam(), "Adam", {}),
-    "Adam, other": (
-        Adam(0.1, 0.8, 0.9, 0.01),
-        "Adam",
-        {"learning_rate": 0.1, "beta_1": 0.8, "beta_2": 0.9, "epsilon": 0.01},
-    ),
-}
-
-
-@pytest.mark.parametrize("case", KERAS)
-def test_keras(case, monkeypatch):
+@rows("keras")
+def test_keras(row, monkeypatch):
     pytest.importorskip("jax", reason="compares with Keras on JAX, which is not installed")
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     keras = pytest.importorskip("keras", reason="compares with Keras, which is not installed")
-    ours, name, arguments = KERAS[case]
-    opt = copy.deepcopy(ours)
-    params, steps = problem(np.float32)
-    variables = {k: keras.Variable(p) for k, p in params.items()}
-    peer = getattr(keras.optimizers, name)(**arguments)
-    for grads in steps:
+    case = Case(row, "keras", keras.optimizers)
+    variables = {name: keras.Variable(p) for name, p in case.params.items()}
+    peer = case.theirs()
+
+    def step(i, grads):
+        if case.changes:
+            peer.learning_rate = schedule(i)
         peer.apply(list(grads.values()), list(variables.values()))
-        opt.update(params, grads)
-    for k, p in params.items():
-        assert_close(p, np.asarray(variables[k]), k)
+        return {name: np.asarray(variable) for name, variable in variables.items()}
+
+    case.compare(step)
+
+
+def test_every_optimizer_is_in_the_table():
+    """With a row, or with the reason why it has none."""
+    named = {row["ours"].partition("(")[0] for row in TABLE["row"]}
+    assert named | set(TABLE["none"]) == {cls.__name__ for cls in OPTIMIZERS}
+    assert not named & set(TABLE["none"])
+
+
+def test_rows_have_known_keys():
+    keys = {"ours", "note", *CASES, *TABLE["exceptions"]}
+    for row in TABLE["row"]:
+        assert set(row) <= keys
+        assert set(row) & set(CASES), row["ours"]
+        for name in TABLE["exceptions"]:
+            assert set(row.get(name, [])) <= set(row)
 
 
 @pytest.mark.parametrize("peer", ["torch", "jax"])

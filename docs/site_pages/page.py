@@ -1,0 +1,153 @@
+"""The page of one optimizer, and the table of all of them."""
+
+import inspect
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import fastoptim
+from site_pages.docstring import citation, described, paper
+from site_pages.equivalents import table
+from site_pages.formula import formula
+from site_pages.latex import UnprintableError
+from site_pages.symbols import symbol
+
+NOTES = Path(__file__).parents[1] / "optimizers" / "notes"
+FLOAT = 4  # bytes of a float32
+
+
+def optimizers() -> list[Any]:
+    """Every optimizer that `fastoptim` lists."""
+    listed = [getattr(fastoptim, name) for name in fastoptim.__all__]
+    classes = [x for x in listed if isinstance(x, type) and issubclass(x, fastoptim.Optimizer)]
+    return sorted((x for x in classes if x is not fastoptim.Optimizer), key=lambda cls: (len(cls.slots), cls.__name__))
+
+
+def page(cls: Any) -> str:
+    """An optimizer's page in Markdown."""
+    about = described(cls)
+    parts = [
+        f"# {cls.__name__}",
+        about.summary,
+        citation(cls),
+        about.details,
+        _arguments(cls, about.arguments),
+        "## The formula",
+        *_formulas(cls),
+        "## State and memory traffic",
+        _traffic(cls),
+        "## The same elsewhere",
+        "A test runs each of these lines beside the others of its row and compares the parameters after every step.",
+        table(cls.__name__),
+    ]
+    notes = NOTES / f"{cls.__name__.lower()}.md"
+    if notes.exists():
+        parts.append(notes.read_text(encoding="utf-8").strip())
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def index() -> str:
+    """The table of all optimizers in Markdown."""
+    head = "| optimizer | in short | state | bytes | paper |\n|---|---|---|---|---|"
+    rows = [
+        f"| [{cls.__name__}]({cls.__name__.lower()}.md) | {described(cls).summary} | {_names(cls.slots) or 'none'} "
+        f"| {traffic(cls)} | {paper(cls)} |"
+        for cls in optimizers()
+    ]
+    text = textwrap.dedent("""\
+        # The optimizers
+
+        All of them are called in the same way: `opt.update(params, grads)`. They take the same
+        [options](../reference/optimizer.md#options) beside their own hyperparameters. "Bytes" is what one step reads
+        and writes for each float32 element. A step of a large model takes as long as the memory needs for that.
+        """)
+    return "\n".join([text, head, *rows]) + "\n"
+
+
+def traffic(cls: Any) -> int:
+    """Bytes that a step reads and writes for a float32 element: the gradient is read, all else read and written."""
+    return FLOAT * (1 + 2 * (1 + len(cls.slots)))
+
+
+def _arguments(cls: Any, said: list[tuple[str, str]]) -> str:
+    own = _own(cls)
+    call = f"{cls.__name__}({', '.join(f'{x.name}={x.default!r}' for x in own)}, **options)"
+    defaults = {x.name: repr(x.default) for x in own}
+    rows = []
+    for names, text in said:
+        each = names.split(", ")
+        values = ", ".join(f"`{defaults[name]}`" for name in each if name in defaults)
+        rows.append(f"| {_names(each)} | {values} | {text} |")
+    head = "| argument | default | |\n|---|---|---|"
+    options = "The options are those that [every optimizer takes](../reference/optimizer.md#options)."
+    return "\n\n".join([f"```text\n{call}\n```", *(["\n".join([head, *rows])] if rows else []), options])
+
+
+def _formulas(cls: Any) -> list[str]:
+    """The formula and its code; then, for each switch that chooses another rule, that one's."""
+    rules = {name: getattr(getattr(cls, name), "rule", None) for name in cls.__signature__.parameters}
+    chosen = {name: rule for name, rule in rules.items() if rule is not None}
+    off = dict.fromkeys(chosen, False)
+    parts = [_legend(cls), *_equations(cls, cls.rule, off), *_source(cls.rule)]
+    for name, rule in chosen.items():
+        parts += [f"### With `{name}=True`", *_equations(cls, rule, off | {name: True}), *_source(rule)]
+    return parts
+
+
+def _legend(cls: Any) -> str:
+    numbers = [x.name for x in _own(cls) if not isinstance(x.default, bool)]
+    names = ", ".join(f"${symbol(name)}$ is `{name}`" for name in numbers)
+    state = f", ${', '.join(map(symbol, cls.slots))}$ the state, zero at first" if cls.slots else ""
+    return rf"$\theta$ is an element of a parameter, $g$ of its gradient{state}. Steps count from $t = 1$. {names}."
+
+
+def _equations(cls: Any, rule: Any, switches: dict[str, bool]) -> list[str]:
+    try:
+        found = formula(cls, rule, switches)
+    except UnprintableError:  # the source says it
+        return []
+    if not found.numbers:
+        return [_aligned(found.rule)]
+    numbers = "The numbers of step $t$, computed once in float64:", _aligned(found.numbers)
+    return [*numbers, "Then, for each element:", _aligned(found.rule)]
+
+
+def _source(rule: Any) -> list[str]:
+    try:
+        source = textwrap.dedent(inspect.getsource(rule)).strip()
+    except (OSError, TypeError):
+        return ["The rule's source is not to be had."]
+    return ["The rule, as the library compiles it:", f"```python\n{source}\n```"]
+
+
+def _aligned(equations: list[tuple[str, str]]) -> str:
+    lines = r" \\ ".join(f"{left} &= {right}" for left, right in equations)
+    return rf"$$\begin{{align*}} {lines} \end{{align*}}$$"
+
+
+def _traffic(cls: Any) -> str:
+    bytes_, kept = traffic(cls), FLOAT * len(cls.slots)
+    state = f"The state is {_names(cls.slots)}: {kept} bytes for each float32 element" if cls.slots else "No state"
+    rows = {
+        "the formula alone": bytes_,
+        "with `clip_norm`, which reads the gradients once more": bytes_ + FLOAT,
+        "with `ema`, which reads and writes the averages": bytes_ + 2 * FLOAT,
+        "with both": bytes_ + 3 * FLOAT,
+    }
+    lines = [f"| {what} | {count} |" for what, count in rows.items()]
+    read = " and ".join(["the parameter", *([_names(cls.slots)] if cls.slots else [])])
+    return "\n".join([
+        f"{state}. A step reads the gradient, and reads and writes {read}. In bytes for each float32 element:",
+        "",
+        "| a step | bytes |",
+        "|---|---|",
+        *lines,
+    ])  # fmt: skip
+
+
+def _own(cls: Any) -> list[inspect.Parameter]:
+    return [x for x in cls.__signature__.parameters.values() if x.kind is not x.KEYWORD_ONLY]
+
+
+def _names(names: Any) -> str:
+    return ", ".join(f"`{name}`" for name in names)

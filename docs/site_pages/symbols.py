@@ -1,0 +1,46 @@
+"""The names of the code as symbols: `beta1` is β₁, `p` is θ."""
+
+import re
+
+KNOWN = {
+    "p": r"\theta",
+    "lr": r"\eta",
+    "eps": r"\varepsilon",
+    "momentum": r"\mu",
+    "decay_rate": r"\rho",
+    "weight_decay": r"\lambda",
+    "step_size": r"\alpha",
+}
+LETTERS = frozenset(
+    ["alpha", "beta", "gamma", "delta", "theta", "kappa", "lambda", "mu", "nu", "rho", "sigma", "tau", "phi", "omega"]
+)
+
+
+def symbol(name: str, *indices: str, primes: int = 0) -> str:
+    """A name as LaTeX, with indices behind those that it has itself.
+
+    Args:
+        name: `m`, `beta1`, `eps_root`: a letter, a name that has a symbol, with a number or a word behind it.
+        indices: such as `t` and `t-1`.
+        primes: how many strokes tell it from others of its name.
+    """
+    base, own = _parts(name)
+    index = ",".join([*own, *indices])
+    return base + "'" * primes + (f"_{{{index}}}" if index else "")
+
+
+def _parts(name: str) -> tuple[str, list[str]]:
+    if name in KNOWN:
+        return KNOWN[name], []
+    if name in LETTERS:
+        return f"\\{name}", []
+    if len(name) == 1:
+        return name, []
+    numbered = re.fullmatch(r"([a-z]+)_?(\d+)", name)
+    if numbered:
+        base, own = _parts(numbered[1])
+        return base, [*own, numbered[2]]
+    first, _, rest = name.partition("_")
+    if rest and first in (*KNOWN, *LETTERS):
+        return _parts(first)[0], [rf"\text{{{rest}}}"]
+    return rf"\text{{{name}}}", []
