@@ -19,7 +19,16 @@ os.environ.setdefault("FASTOPTIM_QUIET", "1")  # tests look at what programs pri
 
 # Files that take long are begun first, so that the last of them does not run while other cores have nothing to do.
 LONGEST = [
-    *("test_gpu_simulated", "test_cuda_code", "test_code", "test_cache", "test_moved_arrays", "test_programs"),
+    *(
+        "test_documents_guides",
+        "test_gpu_simulated",
+        "test_documents_porting",
+        "test_cuda_code",
+        "test_code",
+        "test_cache",
+        "test_moved_arrays",
+        "test_programs",
+    ),
     *("test_staged", "test_resume", "test_checkpoint_file"),
 ]
 
