@@ -75,23 +75,24 @@ def main(arguments=None):
     rng = np.random.default_rng(options.seed)
     frequency = np.bincount(text) / len(text)
     table = np.cumsum(frequency**0.75)  # random words are drawn with this power of their frequency
-    vectors = {"words": rng.uniform(-1, 1, (len(vocabulary), options.dimensions)).astype(np.float32)}
-    vectors["words"] *= 0.5 / options.dimensions
-    vectors["contexts"] = np.zeros_like(vectors["words"])
+    words = np.float32(rng.uniform(-0.5, 0.5, (len(vocabulary), options.dimensions)) / options.dimensions)
+    vectors = {"words": words, "contexts": np.zeros_like(words)}
     grads = {name: np.zeros_like(vector) for name, vector in vectors.items()}
     opt = fastoptim.Adam(lr=options.lr, grad_scale=options.batch, zero_grads=True)
     for epoch in range(1, options.epochs + 1):
-        found = pairs(text, frequency, options.window, rng)
-        batches = found[: len(found) // options.batch * options.batch].reshape(-1, options.batch, 2)
+        near = pairs(text, frequency, options.window, rng)
+        batches = near[: len(near) // options.batch * options.batch].reshape(-1, options.batch, 2)
         total = 0.0
         for word, true in np.moveaxis(batches, 2, 1):
             drawn = np.searchsorted(table, rng.random((options.batch, options.negatives)) * table[-1])
             total += add_gradients(vectors, grads, word, np.column_stack([true, drawn]))
             opt.update(vectors, grads)
         print(f"epoch {epoch}   loss {total / len(batches):.3f}", flush=True)
-    for word in filter(vocabulary.__contains__, options.words.split(",")):
-        print(f"{word:>12}: {', '.join(neighbours(vectors['words'], vocabulary, word, 8))}")
-    return total / len(batches)
+    asked = [word for word in options.words.split(",") if word in vocabulary]
+    found = {word: neighbours(vectors["words"], vocabulary, word, 8) for word in asked}
+    for word, near in found.items():
+        print(f"{word:>12}: {', '.join(near)}")
+    return total / len(batches), found
 
 
 if __name__ == "__main__":
