@@ -4,9 +4,9 @@
     python examples/other_library.py --layers 256 128
 
 `MLPClassifier` computes gradients with NumPy and gives them to an optimizer, as two lists of arrays. `update` takes
-lists, too, so that a class of three short methods is all that is needed. scikit-learn's own Adam makes new arrays for
-each operation of the formula, some fifteen times the size of the network in every step. Both trainings begin with the
-same weights and see the same batches. The script prints what each reaches, and how long updates and trainings take.
+lists, too, so that a class of three short methods is all that is needed. scikit-learn's own Adam makes about
+ten new arrays for each array of the network, in every step. Both trainings begin with the same weights and see the same
+batches. The script prints what each reaches, and how long the updates and the whole trainings take.
 
 The same works wherever there are arrays of parameters and of gradients. With autograd, for example:
 
