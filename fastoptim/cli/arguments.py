@@ -7,12 +7,7 @@ from pathlib import Path
 import fastoptim
 from fastoptim import Optimizer
 
-# Found, not listed: a new optimizer takes part in every command by being public.
-OPTIMIZERS: dict[str, type[Optimizer]] = {
-    name: value
-    for name in fastoptim.__all__
-    if isinstance(value := getattr(fastoptim, name), type) and issubclass(value, Optimizer) and value is not Optimizer
-}
+OPTIMIZERS = fastoptim.optimizers()  # a new one takes part in every command
 DTYPES = ("float32", "float64")
 EPOCHS = 30  # every optimizer is past 95 % by then
 SEEDS = 2**32  # what scikit-learn takes
