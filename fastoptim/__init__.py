@@ -1,4 +1,43 @@
-"""Gradient-descent optimizers for NumPy at the machine's full speed."""
+"""Gradient-descent optimizers for NumPy at the machine's full speed.
+
+Numba kernels update your own arrays in place, on all cores, with the same bits on any number of threads and on a GPU.
+
+    >>> import numpy as np
+    >>> import fastoptim
+    >>> rng = np.random.default_rng(0)
+    >>> x, weights = rng.standard_normal((64, 3)), np.array([1.0, -2.0, 0.5])
+    >>> params = {"w": np.zeros(3), "b": np.zeros(())}
+    >>> opt = fastoptim.Adam(lr=0.1)
+    >>> for _ in range(200):
+    ...     error = x @ params["w"] + params["b"] - (x @ weights + 3)
+    ...     opt.update(params, {"w": x.T @ error / 64, "b": np.asarray(error.mean())})
+    >>> [float(number) for number in params["w"].round(2)], float(params["b"].round(2))
+    ([1.0, -2.0, 0.5], 3.0)
+
+Optimizers: `help(fastoptim.Adam)` explains one with its options.
+    SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam, Lion
+    get(name, **hyperparameters)    an optimizer by name: get("adam", lr=0.1)
+    optimizers()                    all of them by name, yours included
+
+Of an optimizer:
+    update(params, grads)           one step; params and grads are dicts, lists or tuples of arrays
+    state, averages, grad_norm      what it holds
+    averaged(params)                for a while, the parameters hold their averages
+    state_dict(), load_state_dict(d), to(device), warmup(params), memory(params)
+    kernels.cpu, kernels.cuda       the kernels themselves, to be called from your own compiled code
+
+Flat buffers and files:
+    flatten(params)                 a dict of arrays as a FlatDict: views of one buffer, the fastest way
+    save(path, params, opt)         one safetensors file
+    load(path)                      a Checkpoint, to be restored; a CheckpointError where it is damaged
+
+Your own optimizer:
+    rule, Optimizer                 one scalar function and a small class
+    Number, nonnegative, fraction, switch    how it declares its hyperparameters
+
+    schedules                       learning rates and others as functions of the step
+    cuda_info()                     what was found of a GPU
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -17,6 +56,7 @@ from fastoptim.kernels.rule import rule
 from fastoptim.optimizer import Optimizer
 from fastoptim.registry import get, optimizers
 from fastoptim.settings.fields import Number, fraction, nonnegative, switch
+from fastoptim.short_help import ShortHelp
 
 __version__ = "0.1.0"
 
@@ -55,6 +95,8 @@ else:  # type checkers see the names above alone
         if name in ("Checkpoint", "CheckpointError", "load", "save"):
             return getattr(import_module("fastoptim.checkpoint"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    __all__ = ShortHelp(__all__)
 
 
 def __dir__() -> list[str]:

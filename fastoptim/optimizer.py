@@ -9,28 +9,35 @@ from fastoptim.arrays.devices import memory_of
 from fastoptim.arrays.flat import FlatDict
 from fastoptim.arrays.layout import Layout
 from fastoptim.arrays.memory import Array
-from fastoptim.arrays.named import ByName, both_by_name
+from fastoptim.arrays.named import ByName, both_by_name, by_name
 from fastoptim.settings.algorithm import Algorithm, subclasses
 from fastoptim.settings.declared import Declared
 from fastoptim.settings.fields import Field
 from fastoptim.settings.rows import WrongScalarsError
 from fastoptim.step.accumulate import Accumulator
 from fastoptim.step.averaged import holding_averages
+from fastoptim.step.memory_use import MemoryUse, memory_use
 from fastoptim.step.micro_step import micro_step
 from fastoptim.step.saved import checked_values, loaded, saved_of
 from fastoptim.step.stepper import Stepper
+from fastoptim.step.warm import warm
 
 
 class Optimizer(Algorithm):
     """Base of all optimizers, and of your own:
 
-        class Lion(Optimizer):
-            rule, slots = lion, ("m",)
-            lr: Number = nonnegative(1e-4)
-            beta1: Number = fraction(0.9)
-
-            def scalars(self, t):
-                return self.lr, 1 - self.beta1
+    >>> from fastoptim import Number, Optimizer, fraction, nonnegative, rule
+    >>> @rule
+    ... def signed(p, g, m, lr, one_minus_beta):
+    ...     m = m + one_minus_beta * (g - m)
+    ...     return p - (lr if m > 0 else -lr if m < 0 else m), m
+    >>> class Signed(Optimizer):
+    ...     rule, slots = signed, ("m",)
+    ...     lr: Number = nonnegative(1e-3)
+    ...     beta: Number = fraction(0.9)
+    ...
+    ...     def scalars(self, t):
+    ...         return self.lr, 1 - self.beta
 
     The hyperparameters are the constructor's arguments, in this order, and attributes that hold from the next step.
     Behind them come the `Options` that every optimizer takes, as keywords. Only one thread at a time may call an
@@ -132,6 +139,27 @@ class Optimizer(Algorithm):
                 stepper.run(self, plan, found, self.grad_scale, stream)
         except WrongScalarsError as error:
             raise self.complaint(error) from error.__cause__
+
+    def warmup(self, params: ByName) -> None:
+        """Compile what `update(params, ...)` needs, or load it from the cache, and change nothing.
+
+        It is for gradients that lie in memory as the parameters do. Those of another layout or dtype need one kernel
+        more, which is compiled when the first one comes.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: the parameters, or the options, are refused as by `update`.
+        """
+        warm(self._stepper, self._accumulator, self, by_name(params, "params"))
+
+    def memory(self, params: ByName) -> MemoryUse:
+        """How many bytes `update(params, ...)` will hold: parameters, state, averages and summed gradients.
+
+        Nothing is allocated for it: parameters whose numbers do not matter, as `np.empty(shape)`, will do.
+
+        Raises:
+            TypeError: a parameter is no array, or of another dtype than float32 and float64.
+        """
+        return memory_use(self, by_name(params, "params"))
 
     @contextmanager
     def averaged(self, params: ByName) -> Iterator[None]:

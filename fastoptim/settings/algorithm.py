@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from fastoptim.kernels.stages import Elementwise
+from fastoptim.settings.documented import documented
 from fastoptim.settings.fields import Switch
 from fastoptim.settings.options import Options
 from fastoptim.settings.rows import WrongScalarsError
@@ -48,6 +49,7 @@ class Algorithm(Options):
             cls.rule = _OfTheRule(lambda chosen: chosen.rule)
             cls.kernels = _OfTheRule(lambda chosen: chosen.kernels)
             cls.stages = _OfTheRule(lambda chosen: (chosen,))
+            cls.__doc__ = documented(cls, Options.__doc__, cls._signature)
         rules = {key: x.rule for key, x in vars(cls).items() if isinstance(x, Switch) and x.rule is not None}
         own = {key: Elementwise.of(name, each, slots) for key, each in rules.items()}
         cls._by_switch = {**cls._by_switch, **own}

@@ -24,27 +24,25 @@ def _ema(default: None) -> Number:
 
 
 class Options(Declared):
-    """What a step does in the one pass beside the formula, in this order.
+    """What a step does in the one pass beside the formula, in this order. All are off by default.
 
     Args:
         grad_scale: the gradients are divided by it, as by a loss scale.
-        accumulate: so many calls make one step, on the mean of their gradients. Each name counts its own calls. Where
-            it becomes smaller, the next call of a name makes a step on what has been summed.
-        clip_norm: the largest norm of all gradients together. Larger gradients are multiplied by
-            `clip_norm / (norm + 1e-6)`, as in PyTorch. None for no limit. `opt.grad_norm` is the norm before.
-        clip_value: each element is limited to the interval from `-clip_value` to `clip_value`; None for no limit.
+        accumulate: so many calls make one step, on the mean of their gradients. Each name counts its own calls.
+        clip_norm: the largest norm of all gradients together. Larger ones are multiplied by
+            `clip_norm / (norm + 1e-6)`, as in PyTorch. `opt.grad_norm` is the norm before.
+        clip_value: each element is limited to the interval from `-clip_value` to `clip_value`.
         maximize: step along the gradient and not against it.
-        weight_decay: the part of the parameter that is added to its gradient, at least 0.
+        weight_decay: this part of the parameter is added to its gradient. It may be a schedule.
         decoupled: take `lr * weight_decay` of the parameter from it instead, as in AdamW (Loshchilov & Hutter 2019,
             https://arxiv.org/abs/1711.05101).
-        ema: the part of an average that stays from one step to the next, in [0, 1). It begins as the parameters
-            before the first step. `opt.averages` has the averages.
+        ema: the part of an average of each parameter that stays from one step to the next. It begins as the parameter
+            before the first step. See `averages` and `averaged`.
         zero_grads: set the gradients to zero afterwards, for those who add to them.
-        skip_nonfinite: if an element of the gradients is infinite or nan, make no step, and count it in `opt.skipped`.
-        groups: other values for some names: from a glob pattern to hyperparameters by name. The first pattern that
-            matches a name holds for it. At the first update, each pattern has to match a name
-            of `params`; the gradient of that name may be None.
-        capturable: keep the step count in a GPU's memory, see `Optimizer`.
+        skip_nonfinite: if an element of the gradients is inf or nan, make no step, and count it in `opt.skipped`.
+        groups: other values for some names: `{"b*": {"weight_decay": 0.0}}`. The first glob pattern that matches a name
+            holds for it. At the first update, each pattern has to match a name of `params`.
+        capturable: keep the step count in a GPU's memory, so that CUDA graphs can capture an update.
 
     An optimizer's own numbers and `weight_decay` may be schedules: callables of the step, 0 at the first, that return a
     float.

@@ -1,0 +1,32 @@
+"""What `help(fastoptim.Adam)` says behind the class's own docstring: its options, and an example."""
+
+import inspect
+import re
+
+EXAMPLE = """
+Example:
+    >>> import numpy as np
+    >>> params = {{"W": np.ones((3, 2), np.float32), "b": np.zeros(2, np.float32)}}
+    >>> opt = {name}(clip_norm=1.0)
+    >>> opt.update(params, {{"W": np.ones((3, 2), np.float32), "b": np.ones(2, np.float32)}})
+    >>> opt.iter  # and the arrays in params have changed
+    1
+"""
+
+
+def documented(cls: type, options: str | None, signature: inspect.Signature) -> str | None:
+    """A class's docstring with its options and an example behind; None where Python leaves docstrings out.
+
+    Args:
+        cls: an optimizer's class.
+        options: the docstring of the class that declares the options, with a line "name: what it is" for each.
+        signature: of the constructor.
+    """
+    if options is None:
+        return None
+    own = inspect.cleandoc(vars(cls).get("__doc__") or cls.__name__)
+    _, _, text = inspect.cleandoc(options).partition("Args:\n")
+    text, _, _ = text.partition("\n\n")
+    for name, parameter in signature.parameters.items():
+        text = re.sub(rf"^    {name}: ", f"    {name}={parameter.default}: ", text, count=1, flags=re.MULTILINE)
+    return f"{own}\n\nOptions, keywords of every optimizer:\n{text}\n{EXAMPLE.format(name=cls.__name__)}"
