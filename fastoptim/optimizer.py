@@ -52,6 +52,8 @@ class Optimizer(Algorithm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if not hasattr(type(self), "kernels"):
             raise TypeError(f"{type(self).__name__} has no rule: expected a subclass that says `rule = ...`")
+        if args and isinstance(args[0], (list, tuple, Mapping, Iterator)):
+            raise TypeError(f"{type(self).__name__}: expected hyperparameters; parameters go to update(params, grads)")
         self._stepper, self._accumulator = Stepper(self.slots, self.carry), Accumulator()
         super().__init__(*args, **kwargs)
 
@@ -232,6 +234,8 @@ class Optimizer(Algorithm):
             """Called for a missing attribute. After an `__init__` that did not call this class's, all are missing."""
             if name in ("_stepper", "_accumulator"):
                 raise self.not_initialised()
+            if name in self.slots:
+                raise AttributeError(f"{type(self).__name__} has no attribute {name!r}, but state[{name!r}]")
             raise AttributeError(self._unknown(name))
 
     def __copy__(self) -> Self:  # two optimizers with one state would spoil it for each other

@@ -31,6 +31,37 @@ def test_names_of_other_libraries(cls, wrong, hint):
         setattr(cls(), wrong, 0.5)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [("step", r"but update\(params, grads\)"), ("iterations", "but iter"), ("v", r"but state\['v'\]")],
+)
+def test_attributes_of_other_libraries(wrong, hint):
+    with pytest.raises(AttributeError, match=f"Adam has no attribute '{wrong}', {hint}"):
+        getattr(Adam(), wrong)
+
+
+@pytest.mark.parametrize("params", [[np.ones(3)], {"W": np.ones(3)}, iter([np.ones(3)])])
+def test_parameters_given_to_the_constructor(params):
+    with pytest.raises(TypeError, match=r"Adam: expected hyperparameters; parameters go to update\(params, grads\)"):
+        Adam(params, lr=0.1)
+
+
+def test_a_state_dict_of_pytorch():
+    with pytest.raises(ValueError, match="it is PyTorch's"):
+        Adam().load_state_dict({"state": {}, "param_groups": []})
+
+
+@pytest.mark.parametrize("library", ["torch", "jax"])
+def test_parameters_of_other_libraries(library):
+    peer = pytest.importorskip(library, reason=f"gives an array of {library}, which is not installed")
+    array = peer.ones(3) if library == "torch" else peer.numpy.ones(3)
+    way = r"\.detach\(\)\.numpy\(\)" if library == "torch" else r"np\.array\(\.\.\.\)"
+    with pytest.raises(TypeError, match=rf"params\['a'\]: expected a numpy.ndarray, got \w+; {way} is one"):
+        SGD().update({"a": array}, {"a": np.ones(3, np.float32)})
+    with pytest.raises(TypeError, match="got dict; arrays lie in one mapping, with a name for each"):
+        SGD().update({"a": {"w": np.ones(3)}}, {"a": {"w": np.ones(3)}})
+
+
 def test_a_name_that_is_like_nothing():
     with pytest.raises(TypeError, match=r"SGD has no argument 'qqq'\. Its hyperparameters are lr; its options grad_"):
         SGD(qqq=1)

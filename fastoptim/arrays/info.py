@@ -1,6 +1,7 @@
 """What an array is: one description for arrays of NumPy and for those on a GPU, of whatever library."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,10 +108,22 @@ def check_array(array: Any, what: str) -> None:
         TypeError
     """
     if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
-        hint = "; a number cannot be updated in place, np.array(number) can" if isinstance(array, NUMBERS) else ""
-        raise TypeError(f"{what}: expected a numpy.ndarray, got {type(array).__name__}{hint}")
+        raise TypeError(f"{what}: expected a numpy.ndarray, got {type(array).__name__}{_instead_of(array)}")
     if array.dtype not in DTYPES:
         raise TypeError(f"{what}: expected dtype {dtype_names()}, got {array.dtype!r}{conversion(array.dtype)}")
+
+
+def _instead_of(value: Any) -> str:
+    """A clause that says what to give instead of something that is no array of NumPy; empty where that is not clear."""
+    if isinstance(value, NUMBERS):
+        return "; a number cannot be updated in place, np.array(number) can"
+    if isinstance(value, Mapping):
+        return "; arrays lie in one mapping, with a name for each"
+    if hasattr(value, "detach"):
+        return "; .detach().numpy() is one that shares the tensor's memory"
+    if hasattr(value, "__array__") and not isinstance(value, np.ndarray):
+        return "; np.array(...) is one that can be updated in place"
+    return ""
 
 
 def conversion(dtype: np.dtype[Any]) -> str:

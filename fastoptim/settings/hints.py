@@ -10,7 +10,7 @@ CALLED_HERE: dict[str, tuple[str, ...]] = {
     "eta": ("lr",),
     "alpha": ("lr", "decay_rate"),
     "rho": ("decay_rate",),
-    "decay": ("decay_rate", "weight_decay"),
+    "decay": ("decay_rate",),
     "gamma": ("decay_rate", "momentum"),
     "mu": ("momentum",),
     "beta": ("momentum", "beta1"),
@@ -38,6 +38,18 @@ CALLED_HERE: dict[str, tuple[str, ...]] = {
     "param_groups": ("groups",),
 }
 
+# What other libraries' optimizers have as attributes and methods, and what this one has.
+INSTEAD: dict[str, str] = {
+    "step": "update(params, grads)",
+    "apply": "update(params, grads)",
+    "apply_gradients": "update(params, grads)",
+    "minimize": "update(params, grads)",
+    "zero_grad": "the option zero_grads",
+    "add_param_group": "groups",
+    "iterations": "iter",
+    "t": "iter",
+}
+
 
 def hint(name: str, known: Collection[str], others: Mapping[str, Collection[str]]) -> str:
     """A clause about a wrong name, to be put behind what is wrong; empty if nothing is near.
@@ -47,6 +59,8 @@ def hint(name: str, known: Collection[str], others: Mapping[str, Collection[str]
         known: the names that there are.
         others: the names that other optimizers have, by the optimizer's name.
     """
+    if name in INSTEAD:
+        return f"but {INSTEAD[name]}"
     called = [each for each in CALLED_HERE.get(name.lower(), ()) if each in known]
     if called:
         return f"but {' or '.join(map(repr, called))}" if name.lower() != "betas" else "but 'beta1' and 'beta2'"

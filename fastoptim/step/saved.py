@@ -39,6 +39,8 @@ def checked_values(algorithm: Algorithm, saved: Any, hyperparameters: bool) -> d
     name, keys = type(algorithm).__name__, KEYS if algorithm.carry is None else (*KEYS, "carry")
     if not isinstance(saved, Mapping):
         raise TypeError(f"state dict: expected a mapping, got {type(saved).__name__}")
+    if "param_groups" in saved:
+        raise ValueError("state dict: it is PyTorch's; docs/porting/pytorch-modules.md shows how to take it over")
     for key in keys:
         if key not in saved:
             raise KeyError(f"state dict: expected {', '.join(keys)}; {key!r} is missing")
