@@ -16,6 +16,7 @@ from site_pages.mathml import with_mathml  # noqa: E402
 from site_pages.offline import remote_in_site  # noqa: E402
 from site_pages.page import index, optimizers, page  # noqa: E402
 
+serving = False
 FOLDER = "optimizers/"  # stands in mkdocs.yml for the pages that are made here
 
 
@@ -41,8 +42,16 @@ def on_page_content(html: str, page: Page, **_: Any) -> str:
         raise PluginError(f"{page.file.src_uri}: {error}") from None
 
 
+def on_startup(command: str, dirty: bool) -> None:
+    """Remember what is done: pages of `mkdocs serve` refer to its own address."""
+    global serving
+    serving = command == "serve"
+
+
 def on_post_build(config: MkDocsConfig) -> None:
     """Refuse a site that needs other hosts."""
+    if serving:
+        return
     remote = remote_in_site(Path(config.site_dir))
     if remote:
         raise PluginError("\n".join(["pages load from other hosts:", *remote]))

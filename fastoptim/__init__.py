@@ -29,7 +29,7 @@ Of an optimizer:
 Flat buffers and files:
     flatten(params)                 a dict of arrays as a FlatDict: views of one buffer, the fastest way
     save(path, params, opt)         one safetensors file
-    load(path)                      a Checkpoint, to be restored; a CheckpointError where it is damaged
+    load(path)                      a Checkpoint to restore; raises CheckpointError if the file is damaged
 
 Your own optimizer:
     rule, Optimizer                 one scalar function and a small class

@@ -22,6 +22,8 @@ from fastoptim.step.saved import checked_values, loaded, saved_of
 from fastoptim.step.stepper import Stepper
 from fastoptim.step.warm import warm
 
+BY_NAME = frozenset((dict, FlatDict))  # what most parameters are
+
 
 class Optimizer(Algorithm):
     """Base of all optimizers, and of your own:
@@ -53,7 +55,8 @@ class Optimizer(Algorithm):
         if not hasattr(type(self), "kernels"):
             raise TypeError(f"{type(self).__name__} has no rule: expected a subclass that says `rule = ...`")
         if args and isinstance(args[0], (list, tuple, Mapping, Iterator)):
-            raise TypeError(f"{type(self).__name__}: expected hyperparameters; parameters go to update(params, grads)")
+            name = type(self).__name__
+            raise TypeError(f"{name}: expected hyperparameters; parameters go to update(params, grads)")
         self._stepper, self._accumulator = Stepper(self.slots, self.carry), Accumulator()
         super().__init__(*args, **kwargs)
 
@@ -93,17 +96,17 @@ class Optimizer(Algorithm):
         """Make one step: update the arrays in `params`, and the state, in place.
 
         Each name counts its own steps. A schedule is asked for the largest count of the names that take part. So an
-        optimizer may be called with one layer after another, or with two networks in turn.
+        optimizer may be called with one layer after another, or with two networks in turn: by names, as positions would
+        be the same ones in each call.
 
         Args:
             params: from name to float32 or float64 `numpy.ndarray`, of any shape and strides, or a `FlatDict`; or to
                 contiguous arrays on a GPU, of any library that has `__cuda_array_interface__`. Or a list or tuple of
                 such arrays: their names are their positions, 0, 1, 2, ...
-            grads: the same names (others are ignored) to arrays of the same shapes; a list or tuple if the parameters
-                are in one, of the same length. On the CPU of NumPy, or anything
-                that `np.asarray` takes without a copy, float16, float32 or float64; on a GPU of the parameters' dtypes.
-                A gradient may be its parameter itself. Where it is None, that parameter and its state are left as they
-                are, and do not count the step.
+            grads: the same names (others are ignored) to arrays of the same shapes. A list or tuple is as long as that
+                of the parameters. On the CPU, the arrays are of NumPy, or anything that `np.asarray` takes without a
+                copy, float16, float32 or float64; on a GPU, of the parameters' dtypes. A gradient may be its parameter
+                itself. Where it is None, that parameter and its state are left as they are, and do not count the step.
             stream: on a GPU, one of Numba, CuPy or torch, or its address; by default the parameters' own, where their
                 library names it, or else the default stream. Nothing here waits for the GPU, but for `skip_nonfinite`.
 
@@ -118,8 +121,11 @@ class Optimizer(Algorithm):
                 the parameters are the averages for a while (`averaged`).
         """
         stepper = self._stepper
-        if not (isinstance(params, (dict, FlatDict)) and isinstance(grads, (dict, FlatDict))):
+        if type(params) not in BY_NAME or type(grads) not in BY_NAME:
             params, grads = both_by_name(params, grads)
+        if TYPE_CHECKING:
+            assert isinstance(params, Mapping)
+            assert isinstance(grads, Mapping)
         try:
             if self.accumulate > 1 or self._accumulator.micro_steps:
                 micro_step(stepper, self._accumulator, self, params, grads, stream)
@@ -151,7 +157,10 @@ class Optimizer(Algorithm):
         Raises:
             TypeError, ValueError, RuntimeError: the parameters, or the options, are refused as by `update`.
         """
-        warm(self._stepper, self._accumulator, self, by_name(params, "params"))
+        try:
+            warm(self._stepper, self._accumulator, self, by_name(params, "params"))
+        except WrongScalarsError as error:
+            raise self.complaint(error) from error.__cause__
 
     def memory(self, params: ByName) -> MemoryUse:
         """How many bytes `update(params, ...)` will hold: parameters, state, averages and summed gradients.
@@ -235,7 +244,9 @@ class Optimizer(Algorithm):
             if name in ("_stepper", "_accumulator"):
                 raise self.not_initialised()
             if name in self.slots:
-                raise AttributeError(f"{type(self).__name__} has no attribute {name!r}, but state[{name!r}]")
+                raise AttributeError(f"{type(self).__name__} has no attribute {name!r}: use opt.state[{name!r}]")
+            if name.startswith("__"):  # Python asks for some of them
+                raise AttributeError(name)
             raise AttributeError(self._unknown(name))
 
     def __copy__(self) -> Self:  # two optimizers with one state would spoil it for each other

@@ -28,7 +28,7 @@ def get(name: str, **hyperparameters: Any) -> Optimizer:
         ValueError: there is no optimizer of that name, or a hyperparameter is wrong.
     """
     if not isinstance(name, str):
-        raise TypeError(f"name: expected a str, as 'adam', got {type(name).__name__}")
+        raise TypeError(f"name: expected a str, such as 'adam', got {type(name).__name__}")
     known = optimizers()
     found = known.get(name) or next((cls for key, cls in known.items() if key.lower() == name.lower()), None)
     if found is None:

@@ -1,6 +1,7 @@
 """Keeps `help(fastoptim)` short."""
 
 import inspect
+from pathlib import Path
 
 
 class ShortHelp(list[str]):
@@ -11,5 +12,5 @@ class ShortHelp(list[str]):
 
     def __contains__(self, name: object) -> bool:
         frame = inspect.currentframe()
-        asker = frame.f_back.f_globals.get("__name__") if frame is not None and frame.f_back is not None else None
-        return super().__contains__(name) and not (asker == "pydoc" and str(name)[:1].isupper())
+        asker = frame.f_back.f_code.co_filename if frame is not None and frame.f_back is not None else ""
+        return super().__contains__(name) and not (Path(asker).name == "pydoc.py" and str(name)[:1].isupper())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastoptim
-from fastoptim import SGD, Adam, FlatDict, Optimizer, flatten, fraction, nonnegative, rule, switch
+from fastoptim import SGD, Adam, FlatDict, Momentum, Optimizer, flatten, fraction, nonnegative, rule, switch
 from references import OPTIONS
 from support import assert_same_bits
 
@@ -30,7 +30,7 @@ def test_an_unknown_attribute_is_refused_and_says_what_there_is():
 
 def test_the_nearest_name_is_proposed():
     for wrong, right in ("weightdecay", "weight_decay"), ("clipnorm", "clip_norm"), ("beta_1", "beta1"):
-        with pytest.raises(AttributeError, match=f"'{wrong}', but '{right}'"):
+        with pytest.raises(AttributeError, match=f"'{wrong}': did you mean {right}"):
             setattr(Adam(), wrong, 0.5)
 
 
@@ -210,6 +210,9 @@ def test_a_switch_may_choose_the_rule():
     class Other(Step):
         rule = down
 
+    class On(Step):
+        upwards = True
+
     p, opt = {"p": np.zeros(2)}, Step()
     for upwards, expected in (False, -1), (True, 0), (True, 1), (False, 0):
         opt.upwards = upwards
@@ -225,9 +228,48 @@ def test_a_switch_may_choose_the_rule():
     assert again.rule is Adam(eps_in_root=True).rule is not Adam.rule
     with pytest.raises(ValueError, match=r"groups\['p'\]: expected one of lr, .*, got 'upwards'"):
         Step(groups={"p": {"upwards": True}})
-    with pytest.raises(ValueError, match="upwards: expected False, as Other has a rule of its own"):
-        Other(upwards=True).update(p, {"p": np.ones(2)})
-    with pytest.raises(TypeError, match="Wrong: its slots are"):
+    assert On().rule is up
+    for wrong in "init", "assignment":
+        with pytest.raises(ValueError, match="upwards: expected False, as the class has a rule of its own, got True"):
+            Other(upwards=True) if wrong == "init" else setattr(Other(), "upwards", True)
 
-        class Wrong(Adam):
+
+def test_switches_that_choose_a_rule_and_cannot():
+    @rule
+    def up(p, g, lr):
+        return p + lr * g
+
+    with pytest.raises(TypeError, match=r"Wrong\(other=True\): its slots are"):
+
+        class Wrong(Momentum):
             other: bool = switch(False, rule=up)
+
+    with pytest.raises(TypeError, match="Two: expected one switch that chooses a rule, found a and b"):
+
+        class Two(SGD):
+            a: bool = switch(False, rule=up)
+            b: bool = switch(False, rule=up)
+
+    with pytest.raises(ValueError, match="eps_in_root: expected False, as the class has a rule of its own"):
+
+        class On(Adam):
+            eps_in_root = True
+
+            @rule
+            def rule(p, g, m, v, a, b, c, d):  # noqa: N805  # a rule has no self
+                return p, m, v
+
+
+def test_a_rule_that_is_a_static_method():
+    class Static(Optimizer):
+        @staticmethod
+        @rule
+        def rule(p, g):
+            return p - g
+
+        def scalars(self, t):
+            return ()
+
+    p = {"p": np.ones(2)}
+    Static().update(p, p)
+    assert (p["p"] == 0).all()

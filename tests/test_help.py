@@ -7,7 +7,7 @@ import pydoc
 import pytest
 
 import fastoptim
-from support import OPTIMIZERS
+from support import OPTIMIZERS, python
 
 
 def text_of(thing):
@@ -21,6 +21,14 @@ def test_the_package_in_less_than_300_lines():
         assert name in text
     assert "A learning rate for each element" not in text  # no class is printed with all that it inherits
     assert "flatten(params:" in text  # functions are
+
+
+def test_the_package_in_a_terminal():
+    """Where pydoc is the program that runs."""
+    text = python(
+        "import runpy, sys; sys.argv = ['pydoc', 'fastoptim']; runpy.run_module('pydoc', run_name='__main__')"
+    )
+    assert 50 < len(text.splitlines()) < 300
 
 
 def test_all_names_are_in_all():
@@ -60,4 +68,11 @@ def test_a_class_of_ones_own():
             return p, m, v
 
     assert Mine.__doc__.startswith("What it does.\n\nOptions, keywords of every optimizer:\n    grad_scale=1.0: ")
-    assert ">>> opt = Mine(" in Mine.__doc__
+    assert ">>>" not in Mine.__doc__  # its constructor may take anything
+
+    class Documented(fastoptim.Adam):
+        """Another default."""
+
+        weight_decay = lambda step: 0.0  # noqa: E731  # its repr has backslashes on no system, but angle brackets
+
+    assert Documented.__doc__.startswith("Another default.\n\nOptions")

@@ -1,5 +1,7 @@
 """Errors that say what was probably meant."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -14,29 +16,33 @@ from support import OPTIMIZERS
     [
         (SGD, "momentum", "see Momentum or Nesterov"),
         (SGD, "nesterov", "see Nesterov"),
-        (SGD, "learning_rate", "but 'lr'"),
-        (SGD, "alpha", "but 'lr'"),
-        (RMSprop, "alpha", "but 'lr' or 'decay_rate'"),
-        (RMSprop, "rho", "but 'decay_rate'"),
-        (Adam, "betas", "but 'beta1' and 'beta2'"),
-        (Adam, "epsilon", "but 'eps'"),
-        (AdaGrad, "max_grad_norm", "but 'clip_norm'"),
-        (AdaGrad, "weight_decya", "but 'weight_decay'"),
+        (SGD, "learning_rate", "did you mean lr"),
+        (SGD, "alpha", "did you mean lr"),
+        (RMSprop, "alpha", "did you mean lr or decay_rate"),
+        (RMSprop, "rho", "did you mean decay_rate"),
+        (Adam, "betas", "did you mean beta1 and beta2"),
+        (Adam, "epsilon", "did you mean eps"),
+        (AdaGrad, "max_grad_norm", "did you mean clip_norm"),
+        (AdaGrad, "weight_decya", "did you mean weight_decay"),
     ],
 )
 def test_names_of_other_libraries(cls, wrong, hint):
-    with pytest.raises(TypeError, match=rf"{cls.__name__} has no argument '{wrong}', {hint}\. Its hyperparameters are"):
+    with pytest.raises(TypeError, match=rf"{cls.__name__} has no argument '{wrong}': {hint}\. Its hyperparameters are"):
         cls(**{wrong: 0.5})
-    with pytest.raises(AttributeError, match=rf"{cls.__name__} has no attribute '{wrong}', {hint}\. Its hyper"):
+    with pytest.raises(AttributeError, match=rf"{cls.__name__} has no attribute '{wrong}': {hint}\. Its hyper"):
         setattr(cls(), wrong, 0.5)
 
 
 @pytest.mark.parametrize(
     ("wrong", "hint"),
-    [("step", r"but update\(params, grads\)"), ("iterations", "but iter"), ("v", r"but state\['v'\]")],
+    [
+        ("step", r"call opt\.update\(params, grads\)"),
+        ("iterations", r"use opt\.iter"),
+        ("v", r"use opt\.state\['v'\]"),
+    ],
 )
 def test_attributes_of_other_libraries(wrong, hint):
-    with pytest.raises(AttributeError, match=f"Adam has no attribute '{wrong}', {hint}"):
+    with pytest.raises(AttributeError, match=f"Adam has no attribute '{wrong}': {hint}"):
         getattr(Adam(), wrong)
 
 
@@ -55,10 +61,10 @@ def test_a_state_dict_of_pytorch():
 def test_parameters_of_other_libraries(library):
     peer = pytest.importorskip(library, reason=f"gives an array of {library}, which is not installed")
     array = peer.ones(3) if library == "torch" else peer.numpy.ones(3)
-    way = r"\.detach\(\)\.numpy\(\)" if library == "torch" else r"np\.array\(\.\.\.\)"
-    with pytest.raises(TypeError, match=rf"params\['a'\]: expected a numpy.ndarray, got \w+; {way} is one"):
+    way = r"\.detach\(\)\.numpy\(\) gives one" if library == "torch" else r"np\.array\(x\) makes a copy"
+    with pytest.raises(TypeError, match=rf"params\['a'\]: expected a numpy.ndarray, got \w+; {way}"):
         SGD().update({"a": array}, {"a": np.ones(3, np.float32)})
-    with pytest.raises(TypeError, match="got dict; arrays lie in one mapping, with a name for each"):
+    with pytest.raises(TypeError, match="got dict; nested mappings are not supported"):
         SGD().update({"a": {"w": np.ones(3)}}, {"a": {"w": np.ones(3)}})
 
 
@@ -72,7 +78,7 @@ def test_a_name_that_is_like_nothing():
 def test_what_others_call_a_name_leads_to_one_that_exists():
     names = {name for cls in OPTIMIZERS for name in cls().hyperparameters()}
     for wrong, ours in CALLED_HERE.items():
-        assert names.issuperset(ours), wrong
+        assert names.issuperset(re.split(" and | or ", ours)), wrong
         assert wrong not in names
 
 
@@ -83,9 +89,9 @@ def test_what_others_call_a_name_leads_to_one_that_exists():
             0.0,
             0.0,
             TypeError,
-            r"params\['b'\]: expected a numpy.ndarray, got float; a number cannot be updated in place",
+            r"params\['b'\]: expected a numpy.ndarray, got float; numbers are immutable: pass np",
         ),
-        (np.float32(0), 0.0, TypeError, r"params\['b'\]: .*got float32; a number cannot .* np\.array\(number\) can"),
+        (np.float32(0), 0.0, TypeError, r"params\['b'\]: .*got float32; numbers are immutable: pass np\.array\(x\)"),
         ([0.0], [0.0], TypeError, r"params\['b'\]: expected a numpy.ndarray, got list$"),
         (np.arange(3), np.ones(3), TypeError, r"params\['b'\]: .*int64'\); \.astype\(np\.float32\) converts it"),
         (np.ones(3), np.arange(3), TypeError, r"grads\['b'\]: .*int64'\); \.astype\(np\.float32\) converts it"),

@@ -85,6 +85,27 @@ def test_a_checkpoint_has_them_by_position(rng, tmp_path):
         checkpoint.restore([*again, np.zeros(1, np.float32)])
 
 
+@pytest.mark.parametrize("names", [(-1,), (10**9,), (0, "a"), (0, True), (2**70,)])
+def test_integers_that_are_no_positions_are_not_saved(names, tmp_path):
+    params = {name: np.ones(2) for name in names}
+    opt = fastoptim.SGD()
+    opt.update(params, params)
+    with pytest.raises(TypeError, match=r"params\[.*\]: expected names that are str, or all of them positions"):
+        fastoptim.save(tmp_path / "a", params, opt)
+    assert not (tmp_path / "a").exists()
+
+
+def test_some_positions_are_saved(tmp_path):
+    """Where others had no gradient, or were another network's."""
+    params, opt = {3: np.ones(2), 1: np.zeros(3)}, fastoptim.Momentum()
+    opt.update({7: np.ones(1), **params}, {7: np.ones(1), 3: None, 1: np.ones(3)})
+    fastoptim.save(tmp_path / "a", params, opt)
+    checkpoint, again = fastoptim.load(tmp_path / "a"), fastoptim.Momentum()
+    checkpoint.restore({1: np.ones(3), 3: np.ones(2)}, again)
+    assert list(checkpoint.params) == [3, 1]
+    assert frozen(again.state_dict()) == frozen(opt.state_dict())
+
+
 def test_what_is_refused(rng):
     params, opt = arrays(rng), fastoptim.Adam()
     opt.update(params, arrays(rng))

@@ -266,7 +266,6 @@ BAD = {
     "a count is negative": lambda d: d["steps"].update(W=-1),
     "a count is a fraction": lambda d: d["steps"].update(W=0.5),
     "hyperparameters is None": lambda d: d.update(hyperparameters=None),
-    "hyperparameters lacks one": lambda d: d["hyperparameters"].pop("lr"),
     "an unknown hyperparameter": lambda d: d["hyperparameters"].update(learning_rate=0.1),
     "a negative rate": lambda d: d["hyperparameters"].update(lr=-0.1),
     "an unknown schedule": lambda d: d["hyperparameters"].update(lr={"schedule": "os.system"}),
@@ -348,3 +347,12 @@ def test_an_average_being_looked_at_survives_pickling():
     with opt.averaged(averages):
         twin = pickle.loads(pickle.dumps(opt))
     train(twin, params, range(3), {})
+
+
+def test_what_a_state_dict_of_an_older_version_lacks_is_at_its_default():
+    opt, _ = trained()
+    saved = opt.state_dict()
+    del saved["hyperparameters"]["eps_in_root"]
+    again = Adam(eps_in_root=True)
+    again.load_state_dict(saved)
+    assert again.hyperparameters() == opt.hyperparameters()

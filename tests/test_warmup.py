@@ -6,13 +6,14 @@ import subprocess
 import sys
 import time
 
+import numba
 import numpy as np
 import pytest
 
 import fastoptim
-from fastoptim.kernels import notice
+from fastoptim.kernels import Kernels, notice
 from references import EVERYTHING
-from support import OPTIMIZERS, like, python, snapshot
+from support import OPTIMIZERS, assert_close, like, python, snapshot
 
 SHAPES = {"a1": (300, 300), "b": (3,), "a2": ()}
 DTYPES = {name: np.float64 if name == "b" else np.float32 for name in SHAPES}
@@ -79,48 +80,106 @@ def test_what_warmup_refuses(params):
     fastoptim.SGD().warmup([np.ones(3)])
 
 
-def test_a_long_compilation_is_logged_while_it_lasts(monkeypatch, caplog):
-    monkeypatch.setattr(notice, "PATIENCE", 0.01)
+def test_sums_without_zero_grads(params, rng):
+    opt = fastoptim.SGD(accumulate=2)
+    opt.warmup(params)
+    before = {name: p.copy() for name, p in params.items()}
+    grads = like(rng, params)
+    for _ in range(2):
+        opt.update(params, grads)
+    for name, p in params.items():
+        assert_close(p, before[name] - np.asarray(0.01, p.dtype) * grads[name])
+
+
+def test_wrong_numbers_are_found_by_the_update(params):
+    class Wrong(fastoptim.SGD):
+        def scalars(self, t):
+            return ()
+
+    Wrong().warmup(params)  # asks for none
+    with pytest.raises(ValueError, match=r"Wrong\.scalars\(1\): expected 1 float"):
+        Wrong().update(params, params)
+
+
+class Cubed(fastoptim.Optimizer):
+    """Compiled by these tests alone."""
+
+    @fastoptim.rule
+    def rule(p, g, lr):  # noqa: N805  # a rule has no self
+        return p - lr * g * g * g
+
+
+def compile_a_kernel():
+    """Anew, as what is in the cache takes no time."""
+    kernel = numba.njit(Cubed.rule)
+    notice.announce(kernel, "Cubed with ema")
+    kernel.compile((numba.float32,) * 3)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Has every compilation take long."""
+    monkeypatch.setattr(notice, "PATIENCE", 0.0)
     monkeypatch.delenv("FASTOPTIM_QUIET", raising=False)
-    with notice.compiling("Adam with ema", kept=True):
-        deadline = time.monotonic() + 60
-        while not caplog.records and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert [(x.name, x.levelno, x.getMessage()) for x in caplog.records] == [
-            ("fastoptim", logging.WARNING, "fastoptim: compiling Adam with ema (once; then cached)")
-        ]
-    caplog.clear()
-    with notice.compiling("Adam", kept=False):
-        deadline = time.monotonic() + 60
-        while not caplog.records and time.monotonic() < deadline:
-            time.sleep(0.01)
-    assert "fastoptim: compiling Adam (in every process: it cannot be cached)" in caplog.text
 
 
-def test_a_short_compilation_is_not_logged(monkeypatch, caplog):
+def lines_of(caplog, count, seconds=60):
+    """The log, once it has so many lines."""
+    deadline = time.monotonic() + seconds
+    while len(caplog.records) < count and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return [(record.name, record.levelno, record.getMessage()) for record in caplog.records]
+
+
+def test_a_long_compilation_is_logged(impatient, caplog):
+    compile_a_kernel()
+    text = "fastoptim: compiling Cubed with ema (in every process: it cannot be cached)"
+    assert lines_of(caplog, 1) == [("fastoptim", logging.WARNING, text)]
+
+
+def test_while_it_lasts(impatient, caplog):
+    with notice.compiling("Adam for the GPU"):
+        assert lines_of(caplog, 1)[0][2].startswith("fastoptim: compiling Adam for the GPU (in every process")
+
+
+def test_a_short_compilation_is_not_logged(impatient, monkeypatch, caplog):
     monkeypatch.setattr(notice, "PATIENCE", 0.2)
-    monkeypatch.delenv("FASTOPTIM_QUIET", raising=False)
-    with notice.compiling("Adam", kept=True):
+    with notice.compiling("Adam"):
         pass
-    time.sleep(0.4)
-    assert not caplog.records
+    assert lines_of(caplog, 1, seconds=0.4) == []
+
+
+def test_loading_from_the_cache_is_not_logged(impatient, caplog):
+    p, g = np.ones(3, np.float32), np.ones(3, np.float32)
+    for slots in 1, 2:
+        Cubed.kernels.cpu_serial(p, g, np.zeros((0, 3), np.float32), (0.1,))  # in the cache from now on, at the latest
+        before = len(caplog.records)
+        Kernels(Cubed.rule, 0).cpu_serial(p, g, np.zeros((0, 3), np.float32), (0.1,))
+        assert len(lines_of(caplog, before + 1, seconds=0.2)) == before, slots
 
 
 @pytest.mark.parametrize("way", ["environment", "level"])
-def test_the_log_can_be_turned_off(way, monkeypatch, caplog):
-    monkeypatch.setattr(notice, "PATIENCE", 0.01)
-    monkeypatch.setenv("FASTOPTIM_QUIET", "1" if way == "environment" else "0")
-    if way == "level":
+def test_the_log_can_be_turned_off(way, impatient, monkeypatch, caplog):
+    if way == "environment":
+        monkeypatch.setenv("FASTOPTIM_QUIET", "1")
+    else:
         caplog.set_level(logging.ERROR, logger="fastoptim")
-    with notice.compiling("Adam", kept=True):
-        time.sleep(0.1)
-    assert not caplog.records
+    compile_a_kernel()
+    assert lines_of(caplog, 1, seconds=0.2) == []
+
+
+def test_it_compiles_where_no_thread_can_start(impatient, monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", refuse)
+    compile_a_kernel()
 
 
 UPDATE = """
 import numpy as np
 import fastoptim
-from fastoptim.kernels import notice
+from fastoptim.kernels import Kernels, notice
 
 notice.PATIENCE = 0.001
 params = {"p": np.ones(3, np.float32)}

@@ -116,13 +116,13 @@ def check_array(array: Any, what: str) -> None:
 def _instead_of(value: Any) -> str:
     """A clause that says what to give instead of something that is no array of NumPy; empty where that is not clear."""
     if isinstance(value, NUMBERS):
-        return "; a number cannot be updated in place, np.array(number) can"
+        return "; numbers are immutable: pass np.array(x)"
     if isinstance(value, Mapping):
-        return "; arrays lie in one mapping, with a name for each"
+        return "; nested mappings are not supported: put all arrays into one, as {'layer1.W': W}"
     if hasattr(value, "detach"):
-        return "; .detach().numpy() is one that shares the tensor's memory"
+        return "; .detach().numpy() gives one that shares the tensor's memory"
     if hasattr(value, "__array__") and not isinstance(value, np.ndarray):
-        return "; np.array(...) is one that can be updated in place"
+        return "; np.array(x) makes a copy that can be updated in place"
     return ""
 
 

@@ -6,6 +6,18 @@ from typing import Any
 ByName = Mapping[Any, Any] | list[Any] | tuple[Any, ...]
 
 
+def check_mapping(arrays: Any, what: str) -> None:
+    """Refuse what is no mapping.
+
+    Raises:
+        TypeError
+    """
+    if not isinstance(arrays, Mapping):
+        expected = "a mapping from name to array, or a list or tuple of arrays"
+        hint = f"; for one array, write [{what}]" if hasattr(arrays, "dtype") else ""
+        raise TypeError(f"{what}: expected {expected}, got {type(arrays).__name__}{hint}")
+
+
 def by_name(arrays: Any, what: str) -> Mapping[Any, Any]:
     """The arrays by name.
 
@@ -18,20 +30,18 @@ def by_name(arrays: Any, what: str) -> Mapping[Any, Any]:
     """
     if isinstance(arrays, (list, tuple)):
         return dict(enumerate(arrays))
-    if isinstance(arrays, Mapping):
-        return arrays
-    expected = "a mapping from name to array, or a list or tuple of arrays"
-    hint = f"; for one array, write [{what}]" if hasattr(arrays, "dtype") else ""
-    raise TypeError(f"{what}: expected {expected}, got {type(arrays).__name__}{hint}")
+    check_mapping(arrays, what)
+    found: Mapping[Any, Any] = arrays
+    return found
 
 
-def both_by_name(params: Any, grads: Any) -> tuple[Mapping[Any, Any], Mapping[Any, Any]]:
-    """Parameters and gradients by name.
+def both_by_name(params: Any, grads: Any) -> tuple[Any, Any]:
+    """Parameters and gradients with lists and tuples by name, and anything else as it is.
 
     Raises:
-        TypeError: one of them is no mapping, list or tuple.
         ValueError: both are lists or tuples, and one is longer.
     """
-    if isinstance(params, (list, tuple)) and isinstance(grads, (list, tuple)) and len(params) != len(grads):
+    lists = isinstance(params, (list, tuple)), isinstance(grads, (list, tuple))
+    if all(lists) and len(params) != len(grads):
         raise ValueError(f"grads: expected {len(params)} arrays, as many as params has, got {len(grads)}")
-    return by_name(params, "params"), by_name(grads, "grads")
+    return dict(enumerate(params)) if lists[0] else params, dict(enumerate(grads)) if lists[1] else grads

@@ -20,6 +20,7 @@ FORMAT = 1
 CODES: dict[np.dtype[Any], str] = {np.dtype(np.float32): "F32", np.dtype(np.float64): "F64"}
 GROUPS = ("params", "ema", "gradients")  # their arrays are called group/name; those of slots are slots/slot/name
 HEADER_LIMIT = 100_000_000  # bytes that the safetensors package reads
+POSITIONS = 10**9  # more arrays than any list has
 DEPTH_LIMIT = 100  # of nested lists and dicts
 
 
@@ -98,22 +99,25 @@ def document_of(text: str) -> dict[str, Any]:
     return document
 
 
+def is_position(name: Any) -> bool:
+    """Whether a name is one that arrays of a list have: 0, 1, 2, ..."""
+    return type(name) is int and 0 <= name < POSITIONS
+
+
 def _are_names(value: Any) -> bool:
-    """Text, or positions: the names of a list of arrays."""
-    return isinstance(value, list) and (
-        all(isinstance(name, str) for name in value) or all(type(name) is int and name >= 0 for name in value)
-    )
-
-
-def _is_position(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) < 10
+    return isinstance(value, list) and (all(isinstance(name, str) for name in value) or all(map(is_position, value)))
 
 
 def _are_positions(keys: Any, state: dict[str, Any]) -> bool:
-    """Whether these parts of the state are by position."""
+    """Whether these parts of the state are by position. Their keys are text, as JSON has no other ones."""
     return isinstance(keys, list) and all(
-        isinstance(key, str) and isinstance(state.get(key), dict) and all(map(_is_position, state[key])) for key in keys
+        isinstance(key, str) and isinstance(state.get(key), dict) and all(map(_says_a_position, state[key]))
+        for key in keys
     )
+
+
+def _says_a_position(text: str) -> bool:
+    return text.isdecimal() and len(text) <= len(str(POSITIONS)) and is_position(int(text)) and text == str(int(text))
 
 
 def safetensors_package() -> Any:

@@ -62,7 +62,7 @@ class Checkpoint(NamedTuple):
         arrays = [params[name] for name in self.params]
         memory = params.memory if isinstance(params, FlatDict) else HOST
         if memory is HOST:
-            arrays = [as_param(params[name], name) for name in self.params]
+            arrays = list(map(as_param, arrays, self.params))
             infos, _ = infos_of(list(self.params), arrays, arrays)
             check_apart(list(self.params), infos, infos)
         stored = [self.params.stored(name) for name in self.params]

@@ -24,6 +24,7 @@ from fastoptim.checkpoint.format import (
     check_json,
     header,
     in_order,
+    is_position,
     safetensors_package,
 )
 from fastoptim.checkpoint.stored import StoredArray
@@ -85,7 +86,7 @@ def _described(params: Any, opt: Any, metadata: dict[str, Any]) -> tuple[dict[st
     state = None if opt is None else dict(opt.state_dict())
     groups: dict[str, Mapping[str, Any]] = {"params": params}
     document: dict[str, Any] = {"format": FORMAT, "metadata": metadata, "slots": {}, "state": state}
-    kind = int if params and all(type(name) is int for name in params) else str
+    by_position = bool(params) and all(map(is_position, params))
     if state is not None:
         for slot, views in state.pop("slots").items():
             if not isinstance(slot, str) or "/" in slot:
@@ -94,19 +95,21 @@ def _described(params: Any, opt: Any, metadata: dict[str, Any]) -> tuple[dict[st
             document["slots"][slot] = list(views)
         groups |= {group: state.pop(group) for group in GROUPS[1:]}
         for key, value in state.items():  # JSON turns an integer that is a key into text
-            if isinstance(value, dict) and value and all(type(name) is int for name in value):
+            if by_position and isinstance(value, dict) and value and all(map(is_position, value)):
                 state[key] = {str(name): each for name, each in value.items()}
                 document["positions"] = [*document.get("positions", ()), key]
-        check_json(state, "state")
     arrays = {}
     for group, named in groups.items():
         for name, array in named.items():
             what = f"{group}[{name!r}]"
-            if not isinstance(name, kind) or isinstance(name, bool):
-                raise TypeError(f"{what}: expected names that are all {kind.__name__}, got {type(name).__name__}")
-            if kind is str and any("\ud800" <= character <= "\udfff" for character in name):
+            if not (is_position(name) if by_position else isinstance(name, str)):
+                expected = "positions from 0 on" if by_position else "str, or all of them positions from 0 on"
+                raise TypeError(f"{what}: expected names that are {expected}, got {name!r}")
+            if not by_position and any("\ud800" <= character <= "\udfff" for character in name):
                 raise ValueError(f"{what}: the name is no valid Unicode")
             arrays[f"{group}/{name}"] = _on_host(array, what)
+    if state is not None:
+        check_json(state, "state")
     document |= {group: list(groups.get(group, ())) for group in GROUPS}
     return arrays, json.dumps(document, separators=(",", ":"))
 

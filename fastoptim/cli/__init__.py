@@ -89,6 +89,8 @@ def _warmup(options: argparse.Namespace) -> int:
     sets = options.options or [{}]
     try:
         optimizers = [cls(**values) for cls in _selected(options) for values in sets]
+        for opt in optimizers:
+            opt.plan(opt.stages, accumulates=False)  # refuses options that cannot go together
     except (TypeError, ValueError) as error:
         print(f"fastoptim warmup: {error}", file=sys.stderr)
         return 2
@@ -102,7 +104,7 @@ def _selected(options: argparse.Namespace) -> list[type[fastoptim.Optimizer]]:
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        prog="fastoptim", description=fastoptim.__doc__, epilog=EXAMPLES, formatter_class=raw
+        prog="fastoptim", description=(fastoptim.__doc__ or "").partition("\n")[0], epilog=EXAMPLES, formatter_class=raw
     )
     parser.add_argument("--version", action="version", version=f"fastoptim {fastoptim.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")

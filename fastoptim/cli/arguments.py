@@ -8,7 +8,12 @@ from typing import Any
 import fastoptim
 from fastoptim import Optimizer
 
-OPTIMIZERS = fastoptim.optimizers()  # a new one takes part in every command
+# Found, not listed: a new optimizer takes part in every command by being public.
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    name: value
+    for name in fastoptim.__all__
+    if isinstance(value := getattr(fastoptim, name), type) and issubclass(value, Optimizer) and value is not Optimizer
+}
 DTYPES = ("float32", "float64")
 # Numbers with which options are on: which ones does not matter to a kernel. Any other option is on when it is True.
 SWITCHED_ON: dict[str, Any] = {

@@ -13,6 +13,7 @@ import numpy as np
 from fastoptim import Optimizer
 from fastoptim.cli.info import cache_folder
 from fastoptim.kernels.cpu import SERIAL_LIMIT
+from fastoptim.kernels.notice import logger
 
 
 def run(optimizers: Sequence[Optimizer], dtypes: Sequence[str]) -> int:
@@ -31,9 +32,13 @@ def run(optimizers: Sequence[Optimizer], dtypes: Sequence[str]) -> int:
             print(f"[{i:{digits}}/{len(work)}] {label:<{width}} ", end="", flush=True)
             start, had = perf_counter(), _cached(folder)
             compile_all()
-            print(f"{perf_counter() - start:5.1f} s  {_cached(folder) - had or 'nothing'} compiled", flush=True)
-    print(f"{_cached(folder) - before} kernels compiled in {perf_counter() - begin:.1f} s; others were cached already")
-    print(f"in {folder or 'no folder: every process compiles anew'}")
+            count = "" if folder is None else f"  {_cached(folder) - had or 'nothing'} compiled"
+            print(f"{perf_counter() - start:5.1f} s{count}", flush=True)
+    seconds = f"{perf_counter() - begin:.1f} s"
+    if folder is None:
+        print(f"all compiled in {seconds}, and lost: no folder can be written, so every process compiles anew")
+    else:
+        print(f"{_cached(folder) - before} kernels compiled in {seconds}; the rest were cached already\nin {folder}")
     return 0
 
 
@@ -60,7 +65,6 @@ def _cached(folder: Path | None) -> int:
 @contextmanager
 def _without_notices() -> Iterator[None]:
     """Within it, nothing is logged about kernels that are being compiled: the command itself says that."""
-    logger = logging.getLogger("fastoptim")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:

@@ -145,7 +145,7 @@ class CpuKernels:
             scalars: a tuple or 1-D array of floats, as `Optimizer.scalars(t)` gives them: {scalars}.
         """
         name_apart(function, *self._identity)
-        return compiled(function, **options)
+        return compiled(function, f"{self._owner}'s kernel for {where}", **options)
 
 
 def _codes(storages: tuple[Storage, ...]) -> list[str]:

@@ -7,7 +7,7 @@ from numba import config, njit
 from numba.core.caching import IndexDataCacheFile
 from numba.extending import register_jitable
 
-from fastoptim.kernels.notice import compiling
+from fastoptim.kernels.notice import announce
 
 
 def name_apart(function: Any, *content: object) -> None:
@@ -31,35 +31,28 @@ def jitable(*content: object) -> Any:
     return register
 
 
-def compiled(function: Any = None, **options: Any) -> Any:
-    """Compile with IEEE arithmetic and no branch at a division, without the GIL, into numba's cache if there is one."""
-    if function is None:
-        return lambda function: compiled(function, **options)
+def compiled(function: Any, what: str, **options: Any) -> Any:
+    """Compile with IEEE arithmetic and no branch at a division, without the GIL, into numba's cache if there is one.
+
+    Args:
+        function: what is compiled when it is first called, or when its `compile` is.
+        what: a description of it for the log.
+        options: of `numba.njit`.
+    """
     if config.DISABLE_JIT:
         raise RuntimeError("fastoptim is nothing without numba's compiler: expected NUMBA_DISABLE_JIT not to be set")
     options = {"nogil": True, "error_model": "numpy", **options}
     try:
         dispatcher = njit(function, cache=True, **options)
     except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
-        return njit(function, **options)
-    cache = dispatcher._cache  # noqa: SLF001  # numba has no other way to a cache of one's own
-    own = cache._impl  # noqa: SLF001  # as above
-    file = _FileForEachKey(cache.cache_path, own.filename_base, own.locator.get_source_stamp())
-    cache._cache_file = file  # noqa: SLF001  # as above
+        dispatcher = njit(function, **options)
+    else:
+        cache = dispatcher._cache  # noqa: SLF001  # numba has no other way to a cache of one's own
+        own = cache._impl  # noqa: SLF001  # as above
+        file = _FileForEachKey(cache.cache_path, own.filename_base, own.locator.get_source_stamp())
+        cache._cache_file = file  # noqa: SLF001  # as above
+    announce(dispatcher, what)
     return dispatcher
-
-
-def have_ready(dispatcher: Any, signature: Any, what: str) -> None:
-    """Compile a function for argument types, or load it from the cache, unless it is there already.
-
-    Args:
-        dispatcher: what `compiled` returned.
-        signature: of numba.
-        what: it is, for those who wait.
-    """
-    if (signature.args if hasattr(signature, "args") else signature) not in dispatcher.overloads:
-        with compiling(what, kept=dispatcher.stats.cache_path is not None):
-            dispatcher.compile(signature)
 
 
 class _FileForEachKey(IndexDataCacheFile):  # type: ignore[misc]  # numba's class is Any to mypy

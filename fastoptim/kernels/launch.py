@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 
 from fastoptim.kernels import jit, memory, threads
 from fastoptim.kernels.errors import explaining
-from fastoptim.kernels.jit import compiled, have_ready, name_apart
+from fastoptim.kernels.jit import compiled, name_apart
 from fastoptim.kernels.memory import WORD, word_at
 from fastoptim.kernels.rule import fingerprint
 
@@ -35,7 +35,7 @@ class Pass:
     Args:
         function: to be compiled.
         content: what it was made for.
-        what: it is, for those who wait until it is compiled.
+        what: a description of it for the log.
         rule: the user's function in it, for errors.
         options: of the compiler.
     """
@@ -44,8 +44,8 @@ class Pass:
         self, function: Callable[..., None], *content: object, what: str, rule: Any = None, **options: Any
     ) -> None:
         name_apart(function, *content)
-        self._what, self._rule = what, rule
-        self.dispatcher = compiled(function, no_cfunc_wrapper=False, **options)
+        self._rule = rule
+        self.dispatcher = compiled(function, what, no_cfunc_wrapper=False, **options)
         self._address = 0
 
     @property
@@ -57,7 +57,7 @@ class Pass:
         """
         if not self._address:
             with explaining(self._rule) if self._rule is not None else nullcontext():
-                have_ready(self.dispatcher, SIGNATURE, self._what)
+                self.dispatcher.compile(SIGNATURE)
             result = self.dispatcher.overloads[SIGNATURE.args]
             self._address = result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
         return self._address
@@ -95,7 +95,8 @@ def _run_parallel(launch: Any, workers: Any) -> None:
 
 for _function in _run_serial, _run_parallel:
     name_apart(_function, f"{fingerprint(memory, jit):x}")
-run_serial, run_parallel = compiled(_run_serial), compiled(_run_parallel, parallel=True)
+run_serial = compiled(_run_serial, "the launcher of all kernels")
+run_parallel = compiled(_run_parallel, "the parallel launcher of all kernels", parallel=True)
 
 
 class Launch(NamedTuple):
@@ -132,9 +133,9 @@ class Launches:
 
     def compile(self) -> None:
         """Have the launchers ready, so that `run` cannot fail."""
-        have_ready(run_serial, (types.int64, types.int64), "the launcher of all kernels")
+        run_serial.compile((types.int64, types.int64))
         if not self.is_serial:
-            have_ready(run_parallel, (types.int64, types.int64), "the parallel launcher of all kernels")
+            run_parallel.compile((types.int64, types.int64))
 
     @property
     def serial_run(self) -> Callable[[], None]:

@@ -16,7 +16,7 @@ from numba import types
 from numba.extending import register_jitable
 
 from fastoptim.kernels import jit, memory, storage, unroll
-from fastoptim.kernels.jit import compiled, have_ready, jitable, name_apart
+from fastoptim.kernels.jit import compiled, jitable, name_apart
 from fastoptim.kernels.launch import Launch, Launches, Pass
 from fastoptim.kernels.memory import WORD, array_at, word_at
 from fastoptim.kernels.rule import fingerprint
@@ -69,7 +69,7 @@ def _norm(address: Any, blocks: Any) -> Any:
 
 _FINGERPRINT = f"{fingerprint(memory, unroll, storage, jit):x}"
 name_apart(_norm, _FINGERPRINT)
-norm_of_sums = compiled(_norm)
+norm_of_sums = compiled(_norm, "the norm's last part")
 
 
 def _build(own: Storage) -> Pass:
@@ -168,7 +168,7 @@ class Norm:
     def compile(self) -> None:
         """Have everything ready, so that `measure` cannot fail."""
         self._launches.compile()
-        have_ready(norm_of_sums, (types.int64, types.int64), "the norm")
+        norm_of_sums.compile((types.int64, types.int64))
 
     def measure(self) -> float:
         """The root of the sum of all squares; infinite or nan only if an element is. 0 without any element."""

@@ -1,23 +1,36 @@
 """What an algorithm says: its rule, its state's names, and the numbers of a step."""
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
-from fastoptim.kernels.stages import Elementwise
+from fastoptim.kernels import Kernels
+from fastoptim.kernels.rule import Rule
+from fastoptim.kernels.stages import Elementwise, Stage
 from fastoptim.settings.documented import documented
-from fastoptim.settings.fields import Switch
+from fastoptim.settings.fields import AlwaysOff, Switch
 from fastoptim.settings.options import Options
 from fastoptim.settings.rows import WrongScalarsError
 
+A = TypeVar("A", bound="Algorithm")
+_numbers = itertools.count()
 
-class _OfTheRule:
-    """`rule`, `kernels` and `stages`: of a class, its own; of an optimizer, those that its switches choose."""
+
+OF_THE_STAGE: dict[str, Callable[[Elementwise], Any]] = {
+    "rule": lambda stage: stage.rule,
+    "kernels": lambda stage: stage.kernels,
+    "stages": lambda stage: (stage,),
+}
+
+
+class _OfTheStage:
+    """An attribute that a class has from its own rule, and an optimizer from the rule that its switch chooses."""
 
     def __init__(self, read: Callable[[Elementwise], Any]) -> None:
         self._read = read
 
     def __get__(self, instance: Any, owner: Any) -> Any:
-        return self._read(owner.elementwise if instance is None else instance.chosen)
+        return self._read(owner.own_stage if instance is None else instance.stage)
 
 
 class Algorithm(Options):
@@ -33,40 +46,52 @@ class Algorithm(Options):
             has its own: it is counted, saved and restored with the name's steps. `scalars` reads it as `self.carry`.
     """
 
-    rule: ClassVar[Any]
+    rule: ClassVar[Rule]
     slots: ClassVar[tuple[str, ...]] = ()
-    stages: ClassVar[Any] = ()
-    kernels: ClassVar[Any]
-    elementwise: ClassVar[Elementwise]
-    _by_switch: ClassVar[Mapping[str, Elementwise]] = {}
+    stages: ClassVar[tuple[Stage, ...]] = ()
+    kernels: ClassVar[Kernels]
+    own_stage: ClassVar[Elementwise]
+    _number: ClassVar[int]
+    _switched: ClassVar[tuple[str, Elementwise] | None] = None
     carry: ClassVar[float | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        name, slots = cls.__name__, cls.slots
+        cls._number = next(_numbers)
         if "rule" in vars(cls):
-            cls.elementwise, cls._by_switch = Elementwise.of(name, vars(cls)["rule"], slots), {}
-            cls.rule = _OfTheRule(lambda chosen: chosen.rule)
-            cls.kernels = _OfTheRule(lambda chosen: chosen.kernels)
-            cls.stages = _OfTheRule(lambda chosen: (chosen,))
+            cls._keep_switches_off()
+        super().__init_subclass__(**kwargs)
+        name = cls.__name__
+        if "rule" in vars(cls):
+            declared = vars(cls)["rule"]
+            cls.own_stage = Elementwise.of(name, getattr(declared, "__func__", declared), cls.slots)
+            for attribute, read in OF_THE_STAGE.items():
+                setattr(cls, attribute, _OfTheStage(read))
+        for key, field in list(vars(cls).items()):
+            if isinstance(field, Switch) and field.rule is not None:
+                if cls._switched and cls._switched[0] != key:
+                    found = f"{cls._switched[0]} and {key}"
+                    raise TypeError(f"{name}: expected one switch that chooses a rule, found {found}")
+                cls._switched = key, Elementwise.of(f"{name}({key}=True)", field.rule, cls.slots)
+        if hasattr(cls, "own_stage"):
             cls.__doc__ = documented(cls, Options.__doc__, cls._signature)
-        rules = {key: x.rule for key, x in vars(cls).items() if isinstance(x, Switch) and x.rule is not None}
-        own = {key: Elementwise.of(name, each, slots) for key, each in rules.items()}
-        cls._by_switch = {**cls._by_switch, **own}
+
+    @classmethod
+    def _keep_switches_off(cls) -> None:
+        """Keep off a base class's switch that chooses a variant of the base's rule: this class has another rule."""
+        for key, field in cls._fields.items():
+            own = vars(cls).get(key, False)
+            if isinstance(field, Switch) and field.rule is not None and not isinstance(own, Switch):
+                off = AlwaysOff(False)
+                off.name = key
+                setattr(cls, key, off.with_default(own, cls._fields))
+                cls._switched = None
 
     @property
-    def chosen(self) -> Elementwise:
-        """The class's rule, or that of the switch that is on.
-
-        Raises:
-            ValueError: the switch is one of a base class, and the rule is not.
-        """
-        for name, field in self._fields.items():
-            if isinstance(field, Switch) and field.rule is not None and getattr(self, name):
-                if name not in self._by_switch:
-                    raise ValueError(f"{name}: expected False, as {type(self).__name__} has a rule of its own")
-                return self._by_switch[name]
-        return self.elementwise
+    def stage(self) -> Elementwise:
+        """The class's rule, or that of the switch that is on."""
+        if self._switched and vars(self).get(self._switched[0]):
+            return self._switched[1]
+        return self.own_stage
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """The numbers of step `t` (1 is the first) that the rule has behind its state, computed in float64.
@@ -94,18 +119,15 @@ class Algorithm(Options):
         return ValueError(f"{type(self).__name__}.scalars({error.t}): {expected}, got {error.returned}{where}")
 
 
-A = TypeVar("A", bound=Algorithm)
-
-
 def subclasses(base: type[A]) -> dict[str, type[A]]:
-    """The subclasses that have a rule, by name. Names that begin with an underscore are left out.
+    """The subclasses that have a rule, by name, in the order in which they were defined.
 
-    Of two classes with one name, the one that was defined last counts.
+    Names that begin with an underscore are left out. Of two classes with one name, the last one counts.
     """
-    found: dict[str, type[A]] = {}
+    found: list[type[A]] = []
     pending = [base]
     while pending:
-        classes = pending.pop(0).__subclasses__()
-        found |= {cls.__name__: cls for cls in classes if hasattr(cls, "rule") and not cls.__name__.startswith("_")}
+        classes = pending.pop().__subclasses__()
+        found += [cls for cls in classes if hasattr(cls, "rule") and not cls.__name__.startswith("_")]
         pending += classes
-    return found
+    return {cls.__name__: cls for cls in sorted(found, key=lambda cls: cls._number)}

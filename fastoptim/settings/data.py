@@ -20,7 +20,9 @@ def as_data(value: Any) -> Any:
 
 
 def values_from_data(saved: Any, present: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
-    """The values of all fields from a state dict, checked.
+    """The values of all fields from a state dict, checked. One that is missing is at its default.
+
+    An older version may not have had the field.
 
     Args:
         saved: what `as_data` made of each value, by name.
@@ -28,14 +30,14 @@ def values_from_data(saved: Any, present: Mapping[str, Any], fields: Mapping[str
         fields: what they may be.
 
     Raises:
-        TypeError, ValueError: a value is missing or wrong.
+        TypeError, ValueError: a value is unknown or wrong.
     """
     if not isinstance(saved, Mapping):
         raise TypeError(f"state dict: hyperparameters: expected a mapping, got {type(saved).__name__}")
-    if saved.keys() != present.keys():
-        different = ", ".join(sorted(map(repr, saved.keys() ^ present.keys())))
-        raise ValueError(f"state dict: hyperparameters: missing or unknown: {different}; expected {', '.join(present)}")
-    values = {}
+    if not saved.keys() <= present.keys():
+        unknown = ", ".join(sorted(map(repr, saved.keys() - present.keys())))
+        raise ValueError(f"state dict: hyperparameters: unknown: {unknown}; expected some of {', '.join(present)}")
+    values = {name: fields[name].default for name in present}
     for name, value in saved.items():
         try:
             values[name] = fields[name].check(from_data(value, present[name], name), fields)

@@ -6,7 +6,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
 from fastoptim.settings.fields import Field, option
-from fastoptim.settings.hints import hint
+from fastoptim.settings.hints import INSTEAD, hint
 
 
 @dataclass_transform(field_specifiers=(option,))  # anything else that a field is set to is its default to type checkers
@@ -89,10 +89,11 @@ class Declared:
     def _unknown(self, name: str, what: str = "attribute") -> str:
         own = [field.name for field in self._fields.values() if not field.kw_only]
         options = [field.name for field in self._fields.values() if field.kw_only]
-        others = {key: own_fields(other) for key, other in self._relatives().items()}
-        meant = hint(name, [*own, *options], others)
+        others = {key: _own_fields(other) for key, other in self._relatives().items()}
+        meant = INSTEAD.get(name, "") if what == "attribute" else ""
+        meant = meant or hint(name, [*own, *options], others)
         text = (
-            f"{type(self).__name__} has no {what} {name!r}{f', {meant}' * bool(meant)}. "
+            f"{type(self).__name__} has no {what} {name!r}{f': {meant}' * bool(meant)}. "
             f"Its hyperparameters are {', '.join(own) or 'none'}; its options {', '.join(options)}"
         )
         if what == "attribute":
@@ -127,7 +128,7 @@ class Declared:
         return f"{type(self).__name__}({values})"
 
 
-def own_fields(cls: type[Declared]) -> list[str]:
-    """The names of the hyperparameters that a class's constructor takes, without the options."""
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    return [name for name, each in inspect.signature(cls).parameters.items() if each.kind is kind]
+def _own_fields(cls: type[Declared]) -> list[str]:
+    """The names of a class's hyperparameters, without the options."""
+    fields: Mapping[str, Field] = vars(cls)["_fields"]
+    return [name for name, field in fields.items() if not field.kw_only]

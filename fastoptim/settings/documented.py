@@ -1,8 +1,8 @@
 """What `help(fastoptim.Adam)` says behind the class's own docstring: its options, and an example."""
 
 import inspect
-import re
 
+PACKAGE = __name__.partition(".")[0]
 EXAMPLE = """
 Example:
     >>> import numpy as np
@@ -15,7 +15,9 @@ Example:
 
 
 def documented(cls: type, options: str | None, signature: inspect.Signature) -> str | None:
-    """A class's docstring with its options and an example behind; None where Python leaves docstrings out.
+    """A class's docstring with its options behind; None where Python leaves docstrings out.
+
+    A class of this package gets an example, too. Another one may have a constructor of its own.
 
     Args:
         cls: an optimizer's class.
@@ -28,5 +30,6 @@ def documented(cls: type, options: str | None, signature: inspect.Signature) -> 
     _, _, text = inspect.cleandoc(options).partition("Args:\n")
     text, _, _ = text.partition("\n\n")
     for name, parameter in signature.parameters.items():
-        text = re.sub(rf"^    {name}: ", f"    {name}={parameter.default}: ", text, count=1, flags=re.MULTILINE)
-    return f"{own}\n\nOptions, keywords of every optimizer:\n{text}\n{EXAMPLE.format(name=cls.__name__)}"
+        text = text.replace(f"    {name}: ", f"    {name}={parameter.default!r}: ", 1)
+    example = EXAMPLE.format(name=cls.__name__) if cls.__module__.startswith(f"{PACKAGE}.algorithms.") else ""
+    return f"{own}\n\nOptions, keywords of every optimizer:\n{text}\n{example}"

@@ -146,6 +146,15 @@ class Switch(Field):
         return bool(value)
 
 
+class AlwaysOff(Switch):
+    """The switch of a base class whose rule has no place here."""
+
+    def check(self, value: Any, fields: Mapping[str, Field]) -> bool:
+        if super().check(value, fields):
+            raise self.refusal("False, as the class has a rule of its own", value)
+        return False
+
+
 class Count(Field):
     """An integer of at least 1."""
 

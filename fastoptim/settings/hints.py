@@ -4,68 +4,67 @@ import difflib
 from collections.abc import Collection, Mapping
 
 # What other libraries and textbooks call a hyperparameter or an option, and what it is called here.
-CALLED_HERE: dict[str, tuple[str, ...]] = {
-    "learning_rate": ("lr",),
-    "step_size": ("lr",),
-    "eta": ("lr",),
-    "alpha": ("lr", "decay_rate"),
-    "rho": ("decay_rate",),
-    "decay": ("decay_rate",),
-    "gamma": ("decay_rate", "momentum"),
-    "mu": ("momentum",),
-    "beta": ("momentum", "beta1"),
-    "betas": ("beta1", "beta2"),
-    "beta_1": ("beta1",),
-    "beta_2": ("beta2",),
-    "b1": ("beta1",),
-    "b2": ("beta2",),
-    "epsilon": ("eps",),
-    "eps_root": ("eps_in_root",),
-    "eps_in_sqrt": ("eps_in_root",),
-    "wd": ("weight_decay",),
-    "l2": ("weight_decay",),
-    "weight_decay_lambda": ("weight_decay",),
-    "clipnorm": ("clip_norm",),
-    "global_clipnorm": ("clip_norm",),
-    "max_norm": ("clip_norm",),
-    "max_grad_norm": ("clip_norm",),
-    "clipvalue": ("clip_value",),
-    "use_ema": ("ema",),
-    "ema_momentum": ("ema",),
-    "loss_scale": ("grad_scale",),
-    "loss_scale_factor": ("grad_scale",),
-    "gradient_accumulation_steps": ("accumulate",),
-    "param_groups": ("groups",),
+CALLED_HERE: dict[str, str] = {
+    "learning_rate": "lr",
+    "step_size": "lr",
+    "eta": "lr",
+    "alpha": "lr or decay_rate",
+    "rho": "decay_rate",
+    "decay": "decay_rate",
+    "gamma": "decay_rate or momentum",
+    "mu": "momentum",
+    "beta": "momentum or beta1",
+    "betas": "beta1 and beta2",
+    "beta_1": "beta1",
+    "beta_2": "beta2",
+    "b1": "beta1",
+    "b2": "beta2",
+    "epsilon": "eps",
+    "eps_root": "eps_in_root",
+    "eps_in_sqrt": "eps_in_root",
+    "wd": "weight_decay",
+    "l2": "weight_decay",
+    "weight_decay_lambda": "weight_decay",
+    "clipnorm": "clip_norm",
+    "global_clipnorm": "clip_norm",
+    "max_norm": "clip_norm",
+    "max_grad_norm": "clip_norm",
+    "clipvalue": "clip_value",
+    "use_ema": "ema",
+    "ema_momentum": "ema",
+    "loss_scale": "grad_scale",
+    "loss_scale_factor": "grad_scale",
+    "gradient_accumulation_steps": "accumulate",
+    "param_groups": "groups",
 }
-
-# What other libraries' optimizers have as attributes and methods, and what this one has.
+# What other libraries' optimizers have as attributes and methods, and what there is here.
 INSTEAD: dict[str, str] = {
-    "step": "update(params, grads)",
-    "apply": "update(params, grads)",
-    "apply_gradients": "update(params, grads)",
-    "minimize": "update(params, grads)",
-    "zero_grad": "the option zero_grads",
-    "add_param_group": "groups",
-    "iterations": "iter",
-    "t": "iter",
+    "step": "call opt.update(params, grads)",
+    "apply": "call opt.update(params, grads)",
+    "apply_gradients": "call opt.update(params, grads)",
+    "minimize": "call opt.update(params, grads)",
+    "zero_grad": "use the option zero_grads",
+    "add_param_group": "use the option groups",
+    "iterations": "use opt.iter",
+    "t": "use opt.iter",
 }
 
 
 def hint(name: str, known: Collection[str], others: Mapping[str, Collection[str]]) -> str:
-    """A clause about a wrong name, to be put behind what is wrong; empty if nothing is near.
+    """What may have been meant by a wrong name, as a clause; empty if nothing is near.
 
     Args:
         name: what was given.
         known: the names that there are.
         others: the names that other optimizers have, by the optimizer's name.
     """
-    if name in INSTEAD:
-        return f"but {INSTEAD[name]}"
-    called = [each for each in CALLED_HERE.get(name.lower(), ()) if each in known]
-    if called:
-        return f"but {' or '.join(map(repr, called))}" if name.lower() != "betas" else "but 'beta1' and 'beta2'"
+    called = CALLED_HERE.get(name.lower(), "")
+    joined = " and " if " and " in called else " or "
+    ours = [each for each in called.split(joined) if each in known]
+    if ours:
+        return f"did you mean {joined.join(ours)}"
     having = [other for other, names in others.items() if name in names or other.lower() == name.lower()]
     if having:
         return f"see {' or '.join(having)}"
     near = difflib.get_close_matches(name, known, 1)
-    return f"but {near[0]!r}" if near else ""
+    return f"did you mean {near[0]}" if near else ""

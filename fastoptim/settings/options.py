@@ -28,7 +28,8 @@ class Options(Declared):
 
     Args:
         grad_scale: the gradients are divided by it, as by a loss scale.
-        accumulate: so many calls make one step, on the mean of their gradients. Each name counts its own calls.
+        accumulate: the number of calls that make one step, on the mean of their gradients. Each name counts its own
+            calls.
         clip_norm: the largest norm of all gradients together. Larger ones are multiplied by
             `clip_norm / (norm + 1e-6)`, as in PyTorch. `opt.grad_norm` is the norm before.
         clip_value: each element is limited to the interval from `-clip_value` to `clip_value`.

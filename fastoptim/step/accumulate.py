@@ -11,7 +11,7 @@ from fastoptim.arrays.overlap import check_apart
 from fastoptim.settings.algorithm import Algorithm
 from fastoptim.settings.plan import Plan
 from fastoptim.state.saved import arrays_in, copy_from, counts
-from fastoptim.step.adding import Adding
+from fastoptim.step.adding import Accumulation
 from fastoptim.step.bind import given
 from fastoptim.step.cache import Found
 from fastoptim.step.checks import infos_of
@@ -31,7 +31,7 @@ class Accumulator:
         self.sums: FlatDict | None = None
         self.micro_steps: dict[Any, int] = {}
         self._had: set[Any] = set()  # the names that had a gradient in one of these calls
-        self._adding, self._stepper = Adding(), Stepper(())
+        self._adding, self._stepper = Accumulation(), Stepper(())
         self._latest: tuple[Any, Any, Mapping[Any, Any]] = (None, None, {})  # names, sums, and the sums of these names
         self._apart: tuple[Any, AddressGuard] | None = None  # names and arrays that were found to share no memory
 

@@ -11,7 +11,7 @@ def add(p: Any, g: Any) -> Any:
     return p + g
 
 
-class Adding(Algorithm):
+class Accumulation(Algorithm):
     """`p += g`, where the options grad_scale, zero_grads and skip_nonfinite are those of the optimizer."""
 
     rule = add

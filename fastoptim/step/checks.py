@@ -7,7 +7,7 @@ import numpy as np
 
 from fastoptim.arrays.devices import info_of
 from fastoptim.arrays.info import TensorInfo, check_array, conversion, host_info, on_gpu
-from fastoptim.arrays.named import by_name
+from fastoptim.arrays.named import check_mapping
 from fastoptim.arrays.overlap import overlaps_itself
 
 FLOATS = tuple(map(np.dtype, (np.float16, np.float32, np.float64)))
@@ -19,8 +19,8 @@ def check_names(params: Any, grads: Any) -> None:
     Raises:
         TypeError, KeyError
     """
-    by_name(params, "params")
-    grads = by_name(grads, "grads")
+    check_mapping(params, "params")
+    check_mapping(grads, "grads")
     for name in params:
         if name not in grads:
             raise KeyError(

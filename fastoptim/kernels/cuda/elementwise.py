@@ -66,7 +66,7 @@ class CudaKernels:
         key = storages, many, on_device, device
         if key not in self._loaded:
             kernel = build(self.rule, self.slots, self.fused, storages, many, on_device)
-            with compiling(f"{self.fused.described(self._owner)} for the GPU", kept=False):
+            with compiling(f"{self.fused.described(self._owner)} for the GPU"):
                 self._loaded[key] = Loaded(*kernel, device)
         return Launch(self._loaded[key], segments, table, scalars, grid, clip_coef)
 
