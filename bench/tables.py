@@ -33,7 +33,7 @@ OTHERS: dict[str, tuple[str, dict[str, Cell]]] = {
     "numpy": ("Way of calling", TIME | _ratio("Of NumPy's speed", "{:.2f} x")),
     "contiguous": ("Staged copies", TIME | _ratio("Of the contiguous speed", "{:.1%}")),
     "undisturbed": ("After a matrix product", TIME | _ratio("Of the speed without", "{:.1%}")),
-    "training_in_numpy": ("Training on the digits, one epoch", TIME | _ratio("Of plain NumPy's speed", "{:.2f} x")),
+    "training_in_numpy": ("Training on the digits", TIME | _ratio("Of plain NumPy's speed", "{:.2f} x")),
 }
 
 
