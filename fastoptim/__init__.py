@@ -15,6 +15,7 @@ from fastoptim.arrays.flat import FlatDict, flatten
 from fastoptim.kernels.cuda.driver import cuda_info
 from fastoptim.kernels.rule import rule
 from fastoptim.optimizer import Optimizer
+from fastoptim.registry import get, optimizers
 from fastoptim.settings.fields import Number, fraction, nonnegative, switch
 
 __version__ = "0.1.0"
@@ -35,8 +36,10 @@ __all__ = [
     "cuda_info",
     "flatten",
     "fraction",
+    "get",
     "load",
     "nonnegative",
+    "optimizers",
     "rule",
     "save",
     "schedules",

@@ -9,14 +9,18 @@ from fastoptim.arrays.devices import memory_of
 from fastoptim.arrays.flat import FlatDict
 from fastoptim.arrays.layout import Layout
 from fastoptim.arrays.memory import Array
-from fastoptim.settings.algorithm import Algorithm
+from fastoptim.arrays.named import ByName, both_by_name, by_name
+from fastoptim.settings.algorithm import Algorithm, subclasses
+from fastoptim.settings.declared import Declared
 from fastoptim.settings.fields import Field
 from fastoptim.settings.rows import WrongScalarsError
 from fastoptim.step.accumulate import Accumulator
 from fastoptim.step.averaged import holding_averages
+from fastoptim.step.memory_use import MemoryUse, memory_use
 from fastoptim.step.micro_step import micro_step
 from fastoptim.step.saved import checked_values, loaded, saved_of
 from fastoptim.step.stepper import Stepper
+from fastoptim.step.warm import warm
 
 
 class Optimizer(Algorithm):
@@ -78,7 +82,7 @@ class Optimizer(Algorithm):
         norm = self._stepper.norm
         return None if norm is None else float(norm)
 
-    def update(self, params: Mapping[Any, Any], grads: Mapping[Any, Any], *, stream: Any = None) -> None:
+    def update(self, params: ByName, grads: ByName, *, stream: Any = None) -> None:
         """Make one step: update the arrays in `params`, and the state, in place.
 
         Each name counts its own steps. A schedule is asked for the largest count of the names that take part. So an
@@ -86,8 +90,10 @@ class Optimizer(Algorithm):
 
         Args:
             params: from name to float32 or float64 `numpy.ndarray`, of any shape and strides, or a `FlatDict`; or to
-                contiguous arrays on a GPU, of any library that has `__cuda_array_interface__`.
-            grads: the same names (others are ignored) to arrays of the same shapes. On the CPU of NumPy, or anything
+                contiguous arrays on a GPU, of any library that has `__cuda_array_interface__`. Or a list or tuple of
+                such arrays: their names are their positions, 0, 1, 2, ...
+            grads: the same names (others are ignored) to arrays of the same shapes; a list or tuple if the parameters
+                are in one, of the same length. On the CPU of NumPy, or anything
                 that `np.asarray` takes without a copy, float16, float32 or float64; on a GPU of the parameters' dtypes.
                 A gradient may be its parameter itself. Where it is None, that parameter and its state are left as they
                 are, and do not count the step.
@@ -105,6 +111,8 @@ class Optimizer(Algorithm):
                 the parameters are the averages for a while (`averaged`).
         """
         stepper = self._stepper
+        if not (isinstance(params, (dict, FlatDict)) and isinstance(grads, (dict, FlatDict))):
+            params, grads = both_by_name(params, grads)
         try:
             if self.accumulate > 1 or self._accumulator.micro_steps:
                 micro_step(stepper, self._accumulator, self, params, grads, stream)
@@ -127,8 +135,29 @@ class Optimizer(Algorithm):
         except WrongScalarsError as error:
             raise self.complaint(error) from error.__cause__
 
+    def warmup(self, params: ByName) -> None:
+        """Compile what `update(params, ...)` needs, or load it from the cache, and change nothing.
+
+        It is for gradients that lie in memory as the parameters do. Those of another layout or dtype need one kernel
+        more, which is compiled when the first one comes.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: the parameters, or the options, are refused as by `update`.
+        """
+        warm(self._stepper, self._accumulator, self, by_name(params, "params"))
+
+    def memory(self, params: ByName) -> MemoryUse:
+        """How many bytes `update(params, ...)` will hold: parameters, state, averages and summed gradients.
+
+        Nothing is allocated for it: parameters whose numbers do not matter, as `np.empty(shape)`, will do.
+
+        Raises:
+            TypeError: a parameter is no array, or of another dtype than float32 and float64.
+        """
+        return memory_use(self, by_name(params, "params"))
+
     @contextmanager
-    def averaged(self, params: Mapping[Any, Any]) -> Iterator[None]:
+    def averaged(self, params: ByName) -> Iterator[None]:
         """Within `with opt.averaged(params):` the arrays in `params` hold the averages of `ema`.
 
         At the end, also after an exception, they get their own numbers back. `update` is refused meanwhile.
@@ -181,9 +210,13 @@ class Optimizer(Algorithm):
         for name, value in values.items():
             setattr(self, name, value)
 
+    @classmethod
+    def _relatives(cls) -> Mapping[str, type[Declared]]:
+        return subclasses(Optimizer)
+
     def _assigned(self, field: Field, old: Any, new: Any) -> None:
         """A field was assigned. Plan again if that changes more than a number of the step."""
-        if field.kw_only or callable(old) or callable(new):
+        if field.kw_only or field.chooses_rule or callable(old) or callable(new):
             self._stepper.replan()
         if field.name == "ema" and new is None:
             self._stepper.drop_averages()

@@ -4,6 +4,7 @@ Where pytest-xdist is installed, `python -m pytest` divides the suite's files am
 cores. A selection of tests runs in one process, and so does everything with `-n 0`.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 
 from support import ROOT
+
+os.environ.setdefault("FASTOPTIM_QUIET", "1")  # tests look at what programs print, and compile while they do
 
 # Files that take long are begun first, so that the last of them does not run while other cores have nothing to do.
 LONGEST = [

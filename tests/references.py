@@ -27,23 +27,27 @@ def nesterov(p, g, state, t, opt):
     return p + opt.momentum * v - opt.lr * g, {"v": v}
 
 
+def _root(h, opt):
+    return np.sqrt(h + opt.eps) if opt.eps_in_root else np.sqrt(h) + opt.eps
+
+
 def adagrad(p, g, state, t, opt):
     h = state["h"] + g * g
-    return p - opt.lr * g / (np.sqrt(h) + opt.eps), {"h": h}
+    return p - opt.lr * g / _root(h, opt), {"h": h}
 
 
 def rmsprop(p, g, state, t, opt):
     h = opt.decay_rate * state["h"] + (1 - opt.decay_rate) * g * g
-    return p - opt.lr * g / (np.sqrt(h) + opt.eps), {"h": h}
+    return p - opt.lr * g / _root(h, opt), {"h": h}
 
 
 def adam(p, g, state, t, opt):
     m = opt.beta1 * state["m"] + (1 - opt.beta1) * g
     v = opt.beta2 * state["v"] + (1 - opt.beta2) * g * g
     if opt.eps_hat:  # section 2
-        step = opt.lr * np.sqrt(1 - opt.beta2**t) / (1 - opt.beta1**t) * m / (np.sqrt(v) + opt.eps)
+        step = opt.lr * np.sqrt(1 - opt.beta2**t) / (1 - opt.beta1**t) * m / _root(v, opt)
     else:  # Algorithm 1
-        step = opt.lr * (m / (1 - opt.beta1**t)) / (np.sqrt(v / (1 - opt.beta2**t)) + opt.eps)
+        step = opt.lr * (m / (1 - opt.beta1**t)) / _root(v / (1 - opt.beta2**t), opt)
     return p - step, {"m": m, "v": v}
 
 

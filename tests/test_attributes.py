@@ -188,3 +188,46 @@ def test_a_flat_dict_is_copied_and_pickled():
     for twin in copy.copy(flat), copy.deepcopy(flat), pickle.loads(pickle.dumps(flat)), flat.copy():
         assert_same_bits(twin["W"], flat["W"])
         assert not np.shares_memory(twin["W"], flat["W"])
+
+
+def test_a_switch_may_choose_the_rule():
+    @rule
+    def up(p, g, lr):
+        return p + lr * g
+
+    @rule
+    def down(p, g, lr):
+        return p - lr * g
+
+    class Step(Optimizer):
+        rule = down
+        lr: fastoptim.Number = nonnegative(1.0)
+        upwards: bool = switch(False, rule=up)
+
+        def scalars(self, t):
+            return (self.lr,)
+
+    class Other(Step):
+        rule = down
+
+    p, opt = {"p": np.zeros(2)}, Step()
+    for upwards, expected in (False, -1), (True, 0), (True, 1), (False, 0):
+        opt.upwards = upwards
+        opt.update(p, {"p": np.ones(2)})
+        assert (p["p"] == expected).all()
+        assert opt.rule is (up if upwards else down)
+        assert (opt.kernels is Step.kernels) == (not upwards)
+    assert Step.rule is down
+    opt.upwards = True
+    opt.kernels.cpu(p["p"], np.ones(2), np.zeros((0, 2)), opt.scalars(1))
+    assert (p["p"] == 1).all()
+    again = pickle.loads(pickle.dumps(Adam(eps_in_root=True)))
+    assert again.rule is Adam(eps_in_root=True).rule is not Adam.rule
+    with pytest.raises(ValueError, match=r"groups\['p'\]: expected one of lr, .*, got 'upwards'"):
+        Step(groups={"p": {"upwards": True}})
+    with pytest.raises(ValueError, match="upwards: expected False, as Other has a rule of its own"):
+        Other(upwards=True).update(p, {"p": np.ones(2)})
+    with pytest.raises(TypeError, match="Wrong: its slots are"):
+
+        class Wrong(Adam):
+            other: bool = switch(False, rule=up)

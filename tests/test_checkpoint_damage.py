@@ -211,7 +211,7 @@ def test_foreign_files(good, tmp_path):
     refused(path, "lacks something")
     path.write_bytes(document_changed(good, metadata=[]))
     refused(path, "lacks something")
-    for slots in 3, {"m": 3}, {"m": [3]}, {"m/W": ["1"]}:
+    for slots in 3, {"m": 3}, {"m": [True]}, {"m": [1, "b"]}, {"m": [-1]}, {"m/W": ["1"]}:
         path.write_bytes(document_changed(good, slots=slots))
         refused(path, "lacks something")
     table, data = parts(good)

@@ -166,7 +166,7 @@ def read_only(array):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda p: list(p), TypeError, "params: expected a mapping"),
+        (lambda p: set(p), TypeError, "params: expected a mapping"),
         (lambda p: {name: p[name] for name in p if name != "b"}, KeyError, "params has no 'b', which the checkpoint"),
         (lambda p: {**p, "c": p["b"]}, KeyError, "the checkpoint has no 'c', which params has"),
         (lambda p: {**p, "b": p["b"].astype(np.float32)}, TypeError, "expected the checkpoint's dtype float64"),
@@ -210,8 +210,10 @@ def circular():
 @pytest.mark.parametrize(
     ("params", "metadata", "error", "message"),
     [
-        ([1], {}, TypeError, "params: expected a mapping"),
-        ({1: np.ones(2)}, {}, TypeError, r"params\[1\]: .* str, got int"),
+        ({1}, {}, TypeError, "params: expected a mapping"),
+        ([1], {}, TypeError, r"params\[0\]: expected a numpy.ndarray, got int"),
+        ({"a": np.ones(2), 1: np.ones(2)}, {}, TypeError, r"params\[1\]: .* str, got int"),
+        ({True: np.ones(2)}, {}, TypeError, r"params\[True\]: .* str, got bool"),
         ({"a\ud800": np.ones(2)}, {}, ValueError, "Unicode"),
         ({"W": [1.0]}, {}, TypeError, r"params\['W'\]: expected a numpy.ndarray, got list"),
         ({"W": np.ones(2, np.float16)}, {}, TypeError, r"params\['W'\]: expected dtype float32 or float64"),

@@ -22,7 +22,7 @@ from fastoptim.cli.plain_numpy import PlainNumpy
 from fastoptim.cli.training import LEARNING_RATES, Training, digits, train, with_learning_rate
 from support import OPTIMIZERS, ROOT, assert_same_bits, random
 
-NAMES = [cls.__name__ for cls in OPTIMIZERS]
+NAMES = list(arguments.OPTIMIZERS)
 EXTRA = {"sklearn": "scikit-learn", "matplotlib": "matplotlib", "rich": "rich"}
 
 # Runs a command as if the demo extra were not installed.
@@ -142,26 +142,54 @@ def test_warmup_leaves_nothing_to_compile(tmp_path):
     first = run(*command, **environment)
     assert (first.returncode, first.stderr) == (0, "")
     lines = first.stdout.splitlines()
-    assert re.fullmatch(r"\[1/2\] Adam float32 +\d+\.\d s  3 compiled", lines[0])
-    assert re.fullmatch(r"\[2/2\] what all share +\d+\.\d s  3 compiled", lines[1])
-    assert re.fullmatch(r"6 kernels in \d+\.\d s, 0 of them already cached", lines[2])
-    assert lines[3].startswith(f"in {tmp_path}")
+    assert re.fullmatch(r"\[1/1\] Adam float32 +\d+\.\d s  6 compiled", lines[0])
+    assert re.fullmatch(r"6 kernels compiled in \d+\.\d s; others were cached already", lines[1])
+    assert lines[2].startswith(f"in {tmp_path}")
 
     second = run(*command, **environment)
     assert second.returncode == 0
-    assert "compiled" not in second.stdout
-    assert re.search(r"^6 kernels in \d+\.\d s, 6 of them already cached$", second.stdout, re.MULTILINE)
+    assert re.search(r"^\[1/1\] Adam float32 +\d+\.\d s  nothing compiled$", second.stdout, re.MULTILINE)
+    assert re.search(r"^0 kernels compiled in \d+\.\d s; others were cached already$", second.stdout, re.MULTILINE)
 
     used = run("-c", FIRST_UPDATES, "float32", **environment)
     assert used.stdout == "7 0\n", used.stderr  # with the pass for float64, which nobody asked for
 
 
-def test_warmup_takes_every_optimizer_and_dtype(monkeypatch, capsys):
+@pytest.fixture
+def warmed(monkeypatch):
+    """The optimizers and dtypes that `warmup` would compile."""
     done = []
-    monkeypatch.setattr("fastoptim.cli.warmup.kernels", lambda cls, dtype: done.append((cls, str(dtype))))
+    monkeypatch.setattr("fastoptim.cli.warmup.kernels", lambda opt, dtype: done.append((opt, dtype)))
+    return done
+
+
+def test_warmup_takes_every_optimizer_and_dtype(warmed, capsys):
     assert main(["warmup"]) == 0
-    assert done == [(cls, dtype) for cls in OPTIMIZERS for dtype in ("float32", "float64")]
-    assert f"[{2 * len(OPTIMIZERS) + 1}/{2 * len(OPTIMIZERS) + 1}] what all share" in capsys.readouterr().out
+    assert [(type(opt), dtype) for opt, dtype in warmed] == [
+        (cls, dtype) for cls in arguments.OPTIMIZERS.values() for dtype in ("float32", "float64")
+    ]
+    last = capsys.readouterr().out.splitlines()[-3]
+    assert last.startswith(f"[{2 * len(OPTIMIZERS)}/{2 * len(OPTIMIZERS)}] SGD float64 ")
+
+
+def test_warmup_with_options(warmed, capsys):
+    chosen = ["--options", "clip_norm,ema, groups", "--options", "decoupled,eps_in_root,accumulate"]
+    assert main(["warmup", "--optimizer", "adam", "--dtype", "float64", *chosen]) == 0
+    first, second = (opt for opt, _ in warmed)
+    assert None not in (first.clip_norm, first.ema, first.groups)
+    assert (first.eps_in_root, first.decoupled, first.weight_decay) == (False, False, 0)
+    assert (second.eps_in_root, second.decoupled) == (True, True)
+    assert second.weight_decay > 0
+    assert second.accumulate > 1
+    assert "[1/2] Adam with clip_norm, ema, groups float64 " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "words"), [("clipnorm", "but 'clip_norm'"), ("eps_in_root", "see AdaGrad or Adam")])
+def test_warmup_with_a_wrong_option(warmed, name, words, capsys):
+    assert main(["warmup", "--optimizer", "sgd", "--options", name]) == 2
+    captured = capsys.readouterr()
+    assert (warmed, captured.out) == ([], "")
+    assert f"fastoptim warmup: SGD has no argument '{name}', {words}" in captured.err
 
 
 @pytest.mark.parametrize("interactive", [False, True])

@@ -117,7 +117,8 @@ def test_two_that_are_pickled_together_keep_their_layout(params):
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ([1], "mapping.*list"),
+        ({1}, "mapping.*set"),
+        ([1], r"params\[0\].*int; a number cannot be updated in place"),
         ({"W": 1.0}, r"params\['W'\].*float"),
         ({"W": np.ones(3, int)}, r"params\['W'\].*float32 or float64.*int64"),
         ({"W": np.ones(3, ">f4")}, r"params\['W'\]"),

@@ -16,6 +16,7 @@ KINDS = {
     "beta2": "fraction",
     "decay_rate": "fraction",
     "eps_hat": "switch",
+    "eps_in_root": "switch",
 }
 
 

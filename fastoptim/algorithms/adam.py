@@ -14,6 +14,13 @@ def adam(p, g, m, v, step_size, one_minus_beta1, one_minus_beta2, eps):
     return p - step_size * m / (sqrt(v) + eps), m, v
 
 
+@rule
+def adam_eps_in_root(p, g, m, v, step_size, one_minus_beta1, one_minus_beta2, eps):
+    m = m + one_minus_beta1 * (g - m)
+    v = v + one_minus_beta2 * (g * g - v)
+    return p - step_size * m / sqrt(v + eps), m, v
+
+
 class Adam(Optimizer):
     """Momentum and a learning rate for each element, both corrected for having begun at zero.
 
@@ -23,6 +30,8 @@ class Adam(Optimizer):
         eps: what keeps the division from zero, at least 0.
         eps_hat: True for the form of the paper's section 2 (and Keras), which adds `eps` to the root before its bias is
             corrected; False for Algorithm 1 (and PyTorch, Optax), which adds it after.
+        eps_in_root: True to add `eps` to the second moment, under the root, as much teaching code does (and Optax with
+            `eps_root`): before its bias is corrected, or after, as `eps_hat` says.
     """
 
     rule, slots = adam, ("m", "v")
@@ -31,8 +40,10 @@ class Adam(Optimizer):
     beta2: Number = fraction(0.999)
     eps: Number = nonnegative(1e-7)
     eps_hat: bool = switch(True)
+    eps_in_root: bool = switch(False, rule=adam_eps_in_root)
 
     def scalars(self, t: int) -> tuple[float, ...]:
         beta1, beta2 = self.beta1, self.beta2
         bias1, bias2 = 1 - beta1**t, sqrt(1 - beta2**t)
-        return self.lr * bias2 / bias1, 1 - beta1, 1 - beta2, self.eps if self.eps_hat else self.eps * bias2
+        eps = self.eps if self.eps_hat else self.eps * (bias2 * bias2 if self.eps_in_root else bias2)
+        return self.lr * bias2 / bias1, 1 - beta1, 1 - beta2, eps

@@ -7,6 +7,7 @@ from fastoptim.arrays.devices import memory_of
 from fastoptim.arrays.info import check_array, dtype_names
 from fastoptim.arrays.layout import Kind, Layout
 from fastoptim.arrays.memory import HOST, Array, Memory
+from fastoptim.arrays.named import ByName, by_name
 
 
 class FlatDict(Mapping[Any, Array]):
@@ -123,24 +124,23 @@ def _restored(layout: Layout, arrays: list[Array], device: str) -> FlatDict:
     return flat
 
 
-def flatten(params: Mapping[Any, Array], device: str = "cpu") -> FlatDict:
+def flatten(params: ByName, device: str = "cpu") -> FlatDict:
     """Copy a dict of float32 and float64 arrays, of any shape and order, into one flat buffer per dtype.
 
     The arrays of the result are C-contiguous views of its buffers. Have your layers use these: the arrays in `params`
     are left as they are.
 
     Args:
-        params: from name to `numpy.ndarray`.
+        params: from name to `numpy.ndarray`; or a list or tuple of arrays, whose names are their positions.
         device: "cpu", or "cuda" for buffers on the current GPU, whose views CuPy, torch and Numba take without a copy.
 
     Raises:
-        TypeError: if `params` is no mapping or a value is not a float32 or float64 `numpy.ndarray`.
+        TypeError: if `params` is no mapping, list or tuple, or a value is not a float32 or float64 `numpy.ndarray`.
         ValueError: if the device is neither.
         RuntimeError: if "cuda" cannot be had; it says what is missing.
     """
     memory = memory_of(device)
-    if not isinstance(params, Mapping):
-        raise TypeError(f"params: expected a mapping from name to array, got {type(params).__name__}")
+    params = by_name(params, "params")
     for name, array in params.items():
         check_array(array, f"params[{name!r}]")
     kinds = {name: (a.dtype.newbyteorder("="), a.shape, tuple(range(a.ndim))) for name, a in params.items()}

@@ -8,6 +8,8 @@ import numpy as np
 from fastoptim.arrays.memory import Array
 from fastoptim.kernels.storage import DTYPES
 
+NUMBERS = (int, float, np.generic)
+
 
 class TensorInfo(NamedTuple):
     """Where and what an array is.
@@ -105,9 +107,15 @@ def check_array(array: Any, what: str) -> None:
         TypeError
     """
     if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
-        raise TypeError(f"{what}: expected a numpy.ndarray, got {type(array).__name__}")
+        hint = "; a number cannot be updated in place, np.array(number) can" if isinstance(array, NUMBERS) else ""
+        raise TypeError(f"{what}: expected a numpy.ndarray, got {type(array).__name__}{hint}")
     if array.dtype not in DTYPES:
-        raise TypeError(f"{what}: expected dtype {dtype_names()}, got {array.dtype!r}")
+        raise TypeError(f"{what}: expected dtype {dtype_names()}, got {array.dtype!r}{conversion(array.dtype)}")
+
+
+def conversion(dtype: np.dtype[Any]) -> str:
+    """A clause that says how to get floats from numbers of another dtype; empty where there is no way."""
+    return "; .astype(np.float32) converts it" if dtype.kind in "biuf" else ""
 
 
 def dtype_names(dtypes: Any = DTYPES) -> str:

@@ -90,6 +90,7 @@ def document_of(text: str) -> dict[str, Any]:
         and isinstance(state, dict | None)
         and isinstance(document.get("metadata"), dict)
         and not (state or {}).keys() & {"slots", *GROUPS[1:]}
+        and _are_positions(document.get("positions", []), state or {})
     ):
         raise CheckpointError("damaged: its description lacks something, or has it of another type")
     if state is None and (slots or any(document[group] for group in GROUPS[1:])):
@@ -98,7 +99,21 @@ def document_of(text: str) -> dict[str, Any]:
 
 
 def _are_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+    """Text, or positions: the names of a list of arrays."""
+    return isinstance(value, list) and (
+        all(isinstance(name, str) for name in value) or all(type(name) is int and name >= 0 for name in value)
+    )
+
+
+def _is_position(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 10
+
+
+def _are_positions(keys: Any, state: dict[str, Any]) -> bool:
+    """Whether these parts of the state are by position."""
+    return isinstance(keys, list) and all(
+        isinstance(key, str) and isinstance(state.get(key), dict) and all(map(_is_position, state[key])) for key in keys
+    )
 
 
 def safetensors_package() -> Any:

@@ -91,6 +91,8 @@ def _contents(
 
     state = None if params_only else document["state"]
     if state is not None:
+        for key in document.get("positions", []):
+            state[key] = {int(name): value for name, value in state[key].items()}
         state["slots"] = {slot: group(f"slots/{slot}") for slot in document["slots"]}
         state |= {name: group(name) for name in GROUPS[1:]}
     return Checkpoint(StoredArrays(file, group("params")), state, document["metadata"])

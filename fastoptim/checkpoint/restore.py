@@ -1,13 +1,13 @@
 """What `load` returns, and the way from there into one's own arrays."""
 
-from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from fastoptim.arrays.flat import FlatDict
-from fastoptim.arrays.memory import HOST, Array
+from fastoptim.arrays.memory import HOST
+from fastoptim.arrays.named import ByName, by_name
 from fastoptim.arrays.overlap import check_apart
 from fastoptim.checkpoint.stored import StoredArrays
 from fastoptim.step.checks import as_param, infos_of
@@ -30,27 +30,27 @@ class Checkpoint(NamedTuple):
     optimizer: dict[str, Any] | None
     metadata: dict[str, Any]
 
-    def restore(self, params: Mapping[str, Array], opt: Any = None, *, hyperparameters: bool = True) -> None:
+    def restore(self, params: ByName, opt: Any = None, *, hyperparameters: bool = True) -> None:
         """Read the parameters into your own arrays, in place, and have the optimizer take its state.
 
         Args:
             params: the same names, in any order, to arrays of the same shapes and dtypes; or a `FlatDict`, which may be
-                on a GPU.
+                on a GPU; or a list or tuple, if one was saved.
             opt: an optimizer of the class that was saved.
             hyperparameters: whether the optimizer takes the file's hyperparameters, too. With False it keeps its own
                 and takes the state and the counts alone.
 
         Raises:
             KeyError: `params` lacks a name, or has one more.
-            TypeError: `params` is no mapping, an array has another dtype, or `opt` has no `load_state_dict`.
+            TypeError: `params` is no mapping, list or tuple, an array has another dtype, or `opt` has no
+                `load_state_dict`.
             ValueError: an array has another shape, is read-only or shares memory with another one; or there is no
                 state of an optimizer here. What `opt.load_state_dict` refuses is raised, too. After any of these
                 nothing has changed.
             CheckpointError, OSError: the file was changed after it was loaded, or can no longer be read. The arrays
                 that were being read may hold anything then.
         """
-        if not isinstance(params, Mapping):
-            raise TypeError(f"params: expected a mapping from name to array, got {type(params).__name__}")
+        params = by_name(params, "params")
         for some, what, others, which in (
             (params, "params", self.params, "the checkpoint"),
             (self.params, "the checkpoint", params, "params"),
@@ -62,7 +62,7 @@ class Checkpoint(NamedTuple):
         arrays = [params[name] for name in self.params]
         memory = params.memory if isinstance(params, FlatDict) else HOST
         if memory is HOST:
-            arrays = [as_param(array) for array in arrays]
+            arrays = [as_param(params[name], name) for name in self.params]
             infos, _ = infos_of(list(self.params), arrays, arrays)
             check_apart(list(self.params), infos, infos)
         stored = [self.params.stored(name) for name in self.params]

@@ -13,6 +13,7 @@ import numpy as np
 from fastoptim.arrays.flat import FlatDict
 from fastoptim.arrays.info import check_array, on_gpu
 from fastoptim.arrays.memory import HOST, Array
+from fastoptim.arrays.named import ByName, by_name
 from fastoptim.checkpoint import pieces
 from fastoptim.checkpoint.files import replacing
 from fastoptim.checkpoint.format import (
@@ -28,7 +29,7 @@ from fastoptim.checkpoint.format import (
 from fastoptim.checkpoint.stored import StoredArray
 
 
-def save(path: str | os.PathLike[str], params: Mapping[str, Any], opt: Any = None, **metadata: Any) -> None:
+def save(path: str | os.PathLike[str], params: ByName, opt: Any = None, **metadata: Any) -> None:
     """Write parameters, an optimizer's state and metadata to one file.
 
     A file that is there already is replaced in one moment: whatever happens meanwhile, it is the old one or the new
@@ -42,14 +43,14 @@ def save(path: str | os.PathLike[str], params: Mapping[str, Any], opt: Any = Non
     Args:
         path: the file; "model.safetensors", say.
         params: from name, a `str`, to float32 or float64 `numpy.ndarray`, of any shape and strides, or to an array on a
-            GPU; or a `FlatDict`.
+            GPU; or a `FlatDict`; or a list or tuple of arrays.
         opt: an optimizer, or whatever else has such a `state_dict()`.
         metadata: what else to keep, by name: str, int, float (NaN and infinities, too), bool, None, and lists and dicts
             of these.
 
     Raises:
-        TypeError: `params` is no mapping, a name is no str, a value is not a float32 or float64 array, `opt` has no
-            `state_dict`, or a piece of metadata is none of the above.
+        TypeError: `params` is no mapping, list or tuple, a name is no str, a value is not a float32 or float64 array,
+            `opt` has no `state_dict`, or a piece of metadata is none of the above.
         ValueError: a name is no valid Unicode, or there is too much that is no array.
         OSError: the file cannot be written; `FileNotFoundError`, which names the folder, where there is no such folder.
             After any of these the old file is still there; or the new one, where its folder could not be synced.
@@ -74,8 +75,7 @@ def save(path: str | os.PathLike[str], params: Mapping[str, Any], opt: Any = Non
 
 def _described(params: Any, opt: Any, metadata: dict[str, Any]) -> tuple[dict[str, Array], str]:
     """All arrays, by their names in the file, and a JSON text of the rest."""
-    if not isinstance(params, Mapping):
-        raise TypeError(f"params: expected a mapping from name to array, got {type(params).__name__}")
+    params = by_name(params, "params")
     if opt is not None and not hasattr(opt, "state_dict"):
         raise TypeError(f"opt: expected an optimizer, got {type(opt).__name__}, which has no state_dict")
     if isinstance(params, FlatDict) and params.memory is not HOST:
@@ -85,6 +85,7 @@ def _described(params: Any, opt: Any, metadata: dict[str, Any]) -> tuple[dict[st
     state = None if opt is None else dict(opt.state_dict())
     groups: dict[str, Mapping[str, Any]] = {"params": params}
     document: dict[str, Any] = {"format": FORMAT, "metadata": metadata, "slots": {}, "state": state}
+    kind = int if params and all(type(name) is int for name in params) else str
     if state is not None:
         for slot, views in state.pop("slots").items():
             if not isinstance(slot, str) or "/" in slot:
@@ -92,14 +93,18 @@ def _described(params: Any, opt: Any, metadata: dict[str, Any]) -> tuple[dict[st
             groups[f"slots/{slot}"] = views
             document["slots"][slot] = list(views)
         groups |= {group: state.pop(group) for group in GROUPS[1:]}
+        for key, value in state.items():  # JSON turns an integer that is a key into text
+            if isinstance(value, dict) and value and all(type(name) is int for name in value):
+                state[key] = {str(name): each for name, each in value.items()}
+                document["positions"] = [*document.get("positions", ()), key]
         check_json(state, "state")
     arrays = {}
     for group, named in groups.items():
         for name, array in named.items():
             what = f"{group}[{name!r}]"
-            if not isinstance(name, str):
-                raise TypeError(f"{what}: a file's names are str, got {type(name).__name__}")
-            if any("\ud800" <= character <= "\udfff" for character in name):
+            if not isinstance(name, kind) or isinstance(name, bool):
+                raise TypeError(f"{what}: expected names that are all {kind.__name__}, got {type(name).__name__}")
+            if kind is str and any("\ud800" <= character <= "\udfff" for character in name):
                 raise ValueError(f"{what}: the name is no valid Unicode")
             arrays[f"{group}/{name}"] = _on_host(array, what)
     document |= {group: list(groups.get(group, ())) for group in GROUPS}

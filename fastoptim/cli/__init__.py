@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import fastoptim
 from fastoptim.cli import info, warmup
-from fastoptim.cli.arguments import DTYPES, EPOCHS, OPTIMIZERS, optimizer, png, positive, seed
+from fastoptim.cli.arguments import DTYPES, EPOCHS, OPTIMIZERS, optimizer, options, png, positive, seed
 
 DEMO_EXTRA = {"sklearn": "scikit-learn", "matplotlib": "matplotlib", "rich": "rich"}  # package by module
 
@@ -44,6 +44,7 @@ WARMUP_EXAMPLES = """\
 examples:
   fastoptim warmup
   fastoptim warmup --optimizer adam --dtype float32
+  fastoptim warmup --optimizer adam --options clip_norm,ema,groups
   NUMBA_CACHE_DIR=/opt/kernels fastoptim warmup   (set it for later programs, too)
 """
 
@@ -85,7 +86,13 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _warmup(options: argparse.Namespace) -> int:
-    return warmup.run(_selected(options), list(dict.fromkeys(options.dtype or DTYPES)))
+    sets = options.options or [{}]
+    try:
+        optimizers = [cls(**values) for cls in _selected(options) for values in sets]
+    except (TypeError, ValueError) as error:
+        print(f"fastoptim warmup: {error}", file=sys.stderr)
+        return 2
+    return warmup.run(optimizers, list(dict.fromkeys(options.dtype or DTYPES)))
 
 
 def _selected(options: argparse.Namespace) -> list[type[fastoptim.Optimizer]]:
@@ -119,4 +126,11 @@ def _parser() -> argparse.ArgumentParser:
         "--output", type=png, default="fastoptim-demo.png", metavar="FILE.png", help=f"the plot {default}"
     )
     warmup.add_argument("--dtype", action="append", choices=DTYPES, help="only this one; may be repeated")
+    warmup.add_argument(
+        "--options",
+        type=options,
+        action="append",
+        metavar="NAME,NAME",
+        help="with these options together, which is another kernel; may be repeated (default: with none)",
+    )
     return parser

@@ -3,17 +3,23 @@
 import os
 from argparse import ArgumentTypeError
 from pathlib import Path
+from typing import Any
 
 import fastoptim
 from fastoptim import Optimizer
 
-# Found, not listed: a new optimizer takes part in every command by being public.
-OPTIMIZERS: dict[str, type[Optimizer]] = {
-    name: value
-    for name in fastoptim.__all__
-    if isinstance(value := getattr(fastoptim, name), type) and issubclass(value, Optimizer) and value is not Optimizer
-}
+OPTIMIZERS = fastoptim.optimizers()  # a new one takes part in every command
 DTYPES = ("float32", "float64")
+# Numbers with which options are on: which ones does not matter to a kernel. Any other option is on when it is True.
+SWITCHED_ON: dict[str, Any] = {
+    "grad_scale": 2.0,
+    "accumulate": 2,
+    "clip_norm": 1.0,
+    "clip_value": 1.0,
+    "weight_decay": 0.01,
+    "ema": 0.9,
+    "groups": {"*": {}},
+}
 EPOCHS = 30  # every optimizer is past 95 % by then
 SEEDS = 2**32  # what scikit-learn takes
 
@@ -23,6 +29,12 @@ def optimizer(text: str) -> type[Optimizer]:
         if name.lower() == text.lower():
             return cls
     raise ArgumentTypeError(f"there is no optimizer {text!r}; expected one of {', '.join(OPTIMIZERS)}")
+
+
+def options(text: str) -> dict[str, Any]:
+    """Options that are switched on, by name: "clip_norm,ema"."""
+    values = {name: SWITCHED_ON.get(name, True) for name in text.replace(" ", "").split(",") if name}
+    return values | ({"weight_decay": SWITCHED_ON["weight_decay"]} if "decoupled" in values else {})
 
 
 def positive(text: str) -> int:

@@ -1,72 +1,69 @@
-"""`fastoptim warmup`: compiles every kernel into numba's cache."""
+"""`fastoptim warmup`: compiles kernels into numba's cache."""
 
-from collections.abc import Callable, Sequence
+import inspect
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
-from numba.core.dispatcher import Dispatcher
 
 from fastoptim import Optimizer
 from fastoptim.cli.info import cache_folder
 from fastoptim.kernels.cpu import SERIAL_LIMIT
-from fastoptim.kernels.guard import accept_arrays
-from fastoptim.kernels.launch import run_parallel, run_serial
-from fastoptim.kernels.storage import storage_of
 
 
-def run(optimizers: Sequence[type[Optimizer]], dtypes: Sequence[str]) -> int:
-    """Compile what is not cached yet, saying so line by line; return the exit code."""
-    longest = max(len(cls.__name__) for cls in optimizers)
-    sets: list[tuple[str, Sequence[Dispatcher], Callable[[], None]]] = []
-    for cls in optimizers:
-        for dtype in map(np.dtype, dtypes):
-            own = cls.kernels.on_cpu.dispatchers_for(dtype, 2 + len(cls.slots))
-            sets.append((f"{cls.__name__:<{longest}} {dtype}", own, partial(kernels, cls, dtype)))
-    shared = [accept_arrays, run_serial, run_parallel]
-    sets.append(("what all share", shared, partial(updates, optimizers[0], np.dtype(dtypes[0]))))
-    width, digits = max(len(label) for label, _, _ in sets), len(str(len(sets)))
-    begin, all_compiled, all_loaded = perf_counter(), 0, 0
-    for i, (label, dispatchers, compile_set) in enumerate(sets, start=1):
-        print(f"[{i:{digits}}/{len(sets)}] {label:<{width}} ", end="", flush=True)
-        start = perf_counter()
-        compiled, loaded = _count(dispatchers, compile_set)
-        print(f"{perf_counter() - start:5.1f} s  {_words(compiled, loaded)}", flush=True)
-        all_compiled, all_loaded = all_compiled + compiled, all_loaded + loaded
-    total = all_compiled + all_loaded
-    print(f"{total} kernels in {perf_counter() - begin:.1f} s, {all_loaded} of them already cached")
-    print(f"in {cache_folder() or 'no folder: every process compiles anew'}")
+def run(optimizers: Sequence[Optimizer], dtypes: Sequence[str]) -> int:
+    """Compile what is not cached yet, saying so line by line; return the exit code.
+
+    Args:
+        optimizers: whose kernels are compiled. Each set of options is another kernel.
+        dtypes: of the parameters.
+    """
+    folder = cache_folder()
+    work = [(f"{_name(opt)} {dtype}", partial(kernels, opt, dtype)) for opt in optimizers for dtype in dtypes]
+    width, digits = max(len(label) for label, _ in work), len(str(len(work)))
+    begin, before = perf_counter(), _cached(folder)
+    with _without_notices():
+        for i, (label, compile_all) in enumerate(work, start=1):
+            print(f"[{i:{digits}}/{len(work)}] {label:<{width}} ", end="", flush=True)
+            start, had = perf_counter(), _cached(folder)
+            compile_all()
+            print(f"{perf_counter() - start:5.1f} s  {_cached(folder) - had or 'nothing'} compiled", flush=True)
+    print(f"{_cached(folder) - before} kernels compiled in {perf_counter() - begin:.1f} s; others were cached already")
+    print(f"in {folder or 'no folder: every process compiles anew'}")
     return 0
 
 
-def kernels(cls: type[Optimizer], dtype: np.dtype[Any]) -> None:
-    """Compile an optimizer's pass, and the public kernels for scalars as `Optimizer.scalars` gives them."""
-    scalars, compiled = cls().scalars(1), cls.kernels.on_cpu.pass_for((storage_of(dtype),) * (2 + len(cls.slots)))
-    assert compiled.address
-    for kernel in cls.kernels.cpu, cls.kernels.cpu_serial:
-        kernel(np.zeros(1, dtype), np.zeros(1, dtype), np.zeros((len(cls.slots), 1), dtype), scalars)
-
-
-def updates(cls: type[Optimizer], dtype: np.dtype[Any]) -> None:
-    """Compile what looks at the arrays and calls the passes, on one thread and on all: the same for all optimizers."""
+def kernels(opt: Optimizer, dtype: str) -> None:
+    """Compile what updates need, on one thread and on all, and the public kernels for scalars in a tuple."""
     for size in 1, SERIAL_LIMIT + 1:
-        params = {"p": np.zeros(size, dtype)}
-        cls().update(params, params)
+        opt.warmup({"p": np.zeros(size, dtype)})
+    for kernel in opt.kernels.cpu, opt.kernels.cpu_serial:
+        kernel(np.zeros(1, dtype), np.zeros(1, dtype), np.zeros((len(opt.slots), 1), dtype), opt.scalars(1))
 
 
-def _count(dispatchers: Sequence[Dispatcher], compile_set: Callable[[], None]) -> tuple[int, int]:
-    """How many of the functions had to be compiled, and how many were cached."""
-    before = _misses_and_hits(dispatchers)
-    compile_set()
-    after = _misses_and_hits(dispatchers)
-    return after[0] - before[0], after[1] - before[1]
+def _name(opt: Optimizer) -> str:
+    """The class, and the options that are not at their defaults."""
+    defaults = inspect.signature(type(opt)).parameters
+    changed = [name for name, value in opt.hyperparameters().items() if value != defaults[name].default]
+    return f"{type(opt).__name__} with {', '.join(changed)}" if changed else type(opt).__name__
 
 
-def _misses_and_hits(dispatchers: Sequence[Dispatcher]) -> tuple[int, int]:
-    stats = [dispatcher.stats for dispatcher in dispatchers]
-    return sum(sum(x.cache_misses.values()) for x in stats), sum(sum(x.cache_hits.values()) for x in stats)
+def _cached(folder: Path | None) -> int:
+    """How many kernels there are in the cache."""
+    return 0 if folder is None else sum(1 for _ in folder.glob("*.nbc"))
 
 
-def _words(compiled: int, loaded: int) -> str:
-    return ", ".join(f"{count} {word}" for count, word in ((compiled, "compiled"), (loaded, "cached")) if count)
+@contextmanager
+def _without_notices() -> Iterator[None]:
+    """Within it, nothing is logged about kernels that are being compiled: the command itself says that."""
+    logger = logging.getLogger("fastoptim")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

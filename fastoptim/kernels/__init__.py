@@ -18,8 +18,8 @@ class Kernels:
         scalar_names: of a step's numbers, in order.
     """
 
-    def __init__(self, rule: Rule, slots: int, fused: Fused = NOTHING) -> None:
-        self._rule, self._slots, self.fused = rule, slots, fused
+    def __init__(self, rule: Rule, slots: int, fused: Fused = NOTHING, owner: str = "a rule") -> None:
+        self._rule, self._slots, self.fused, self._owner = rule, slots, fused, owner
         self.scalar_names = signature(rule, slots, fused).scalars
         self._variants: dict[Fused, Kernels] = {}
 
@@ -28,7 +28,7 @@ class Kernels:
         if fused == self.fused:
             return self
         if fused not in self._variants:
-            self._variants[fused] = Kernels(self._rule, self._slots, fused)
+            self._variants[fused] = Kernels(self._rule, self._slots, fused, self._owner)
         return self._variants[fused]
 
     @property
@@ -39,14 +39,14 @@ class Kernels:
     @cached_property
     def on_cpu(self) -> CpuKernels:
         """The passes that `Optimizer.update` runs on host arrays."""
-        return CpuKernels(self._rule, self._slots, self.fused)
+        return CpuKernels(self._rule, self._slots, self.fused, self._owner)
 
     @cached_property
     def on_gpu(self) -> Any:
         """The kernels that `Optimizer.update` runs on arrays on a GPU."""
         from fastoptim.kernels.cuda.elementwise import CudaKernels  # needs the package numba-cuda
 
-        return CudaKernels(self._rule, self._slots, self.fused)
+        return CudaKernels(self._rule, self._slots, self.fused, self._owner)
 
     @property
     def cuda(self) -> Any:

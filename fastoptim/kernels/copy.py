@@ -175,7 +175,7 @@ def _pass_for(source_dtype: DType, target_dtype: DType) -> Pass:
                     source += source_column
                     target += target_column
 
-    return Pass(copy_tiles, *identity)
+    return Pass(copy_tiles, *identity, what="copies of gradients in another layout or dtype")
 
 
 class Side(NamedTuple):

@@ -27,8 +27,8 @@ TILE = 16_384  # elements of a tile of the public kernel
 class CpuKernels:
     """One rule's loops for the CPU. Each is compiled, or loaded from numba's cache, when it is first needed."""
 
-    def __init__(self, rule: Rule, slots: int, fused: Fused = NOTHING) -> None:
-        self._rule, self._slots, self._fused = rule, slots, fused
+    def __init__(self, rule: Rule, slots: int, fused: Fused = NOTHING, owner: str = "a rule") -> None:
+        self._rule, self._slots, self._fused, self._owner = rule, slots, fused, owner
         self._names = signature(rule, slots, fused)
         bits = "".join(str(int(option)) for option in fused)
         sources = fingerprint(rule, fuse, memory, unroll, storage, jit)
@@ -88,7 +88,8 @@ class CpuKernels:
                 begin = behind
                 row += row_bytes
 
-        return Pass(update_segments, *self._identity, *_codes(storages), rule=self._rule)
+        what = self._fused.described(self._owner)
+        return Pass(update_segments, *self._identity, *_codes(storages), what=what, rule=self._rule)
 
     @cached_property
     def kernel(self) -> Any:

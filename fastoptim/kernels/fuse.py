@@ -35,6 +35,11 @@ class Fused(NamedTuple):
         """The names of the scalars that come behind those of the rule: one for each of the first six options."""
         return tuple(name for name, included in zip(self._fields[:6], self, strict=False) if included)
 
+    def described(self, owner: str) -> str:
+        """An optimizer with these options, in words: "Adam with clip_norm, ema"."""
+        names = sorted(name for name, included in zip(self._fields, self, strict=True) if included)
+        return f"{owner} with {', '.join(names)}" if names else owner
+
 
 NOTHING = Fused()
 

@@ -16,7 +16,7 @@ from numba.extending import register_jitable
 from numpy.lib.stride_tricks import as_strided
 
 from fastoptim.kernels import jit, memory
-from fastoptim.kernels.jit import compiled, name_apart
+from fastoptim.kernels.jit import compiled, have_ready, name_apart
 from fastoptim.kernels.memory import WORD, load_word, store_word
 from fastoptim.kernels.rule import fingerprint
 
@@ -96,7 +96,7 @@ class Guard:
 
 def compile_guard() -> None:
     """Have the guard's function ready."""
-    accept_arrays.compile((types.int64, types.int64, types.int64))
+    have_ready(accept_arrays, (types.int64, types.int64, types.int64), "the check of the arrays")
 
 
 def _alike(expected: Expected) -> Array:

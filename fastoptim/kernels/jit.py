@@ -7,6 +7,8 @@ from numba import config, njit
 from numba.core.caching import IndexDataCacheFile
 from numba.extending import register_jitable
 
+from fastoptim.kernels.notice import compiling
+
 
 def name_apart(function: Any, *content: object) -> None:
     """Add to a function's name what it was made for.
@@ -45,6 +47,19 @@ def compiled(function: Any = None, **options: Any) -> Any:
     file = _FileForEachKey(cache.cache_path, own.filename_base, own.locator.get_source_stamp())
     cache._cache_file = file  # noqa: SLF001  # as above
     return dispatcher
+
+
+def have_ready(dispatcher: Any, signature: Any, what: str) -> None:
+    """Compile a function for argument types, or load it from the cache, unless it is there already.
+
+    Args:
+        dispatcher: what `compiled` returned.
+        signature: of numba.
+        what: it is, for those who wait.
+    """
+    if (signature.args if hasattr(signature, "args") else signature) not in dispatcher.overloads:
+        with compiling(what, kept=dispatcher.stats.cache_path is not None):
+            dispatcher.compile(signature)
 
 
 class _FileForEachKey(IndexDataCacheFile):  # type: ignore[misc]  # numba's class is Any to mypy

@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 
 from fastoptim.kernels import jit, memory, threads
 from fastoptim.kernels.errors import explaining
-from fastoptim.kernels.jit import compiled, name_apart
+from fastoptim.kernels.jit import compiled, have_ready, name_apart
 from fastoptim.kernels.memory import WORD, word_at
 from fastoptim.kernels.rule import fingerprint
 
@@ -35,13 +35,16 @@ class Pass:
     Args:
         function: to be compiled.
         content: what it was made for.
+        what: it is, for those who wait until it is compiled.
         rule: the user's function in it, for errors.
         options: of the compiler.
     """
 
-    def __init__(self, function: Callable[..., None], *content: object, rule: Any = None, **options: Any) -> None:
+    def __init__(
+        self, function: Callable[..., None], *content: object, what: str, rule: Any = None, **options: Any
+    ) -> None:
         name_apart(function, *content)
-        self._rule = rule
+        self._what, self._rule = what, rule
         self.dispatcher = compiled(function, no_cfunc_wrapper=False, **options)
         self._address = 0
 
@@ -54,7 +57,7 @@ class Pass:
         """
         if not self._address:
             with explaining(self._rule) if self._rule is not None else nullcontext():
-                self.dispatcher.compile(SIGNATURE)
+                have_ready(self.dispatcher, SIGNATURE, self._what)
             result = self.dispatcher.overloads[SIGNATURE.args]
             self._address = result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
         return self._address
@@ -129,9 +132,9 @@ class Launches:
 
     def compile(self) -> None:
         """Have the launchers ready, so that `run` cannot fail."""
-        run_serial.compile((types.int64, types.int64))
+        have_ready(run_serial, (types.int64, types.int64), "the launcher of all kernels")
         if not self.is_serial:
-            run_parallel.compile((types.int64, types.int64))
+            have_ready(run_parallel, (types.int64, types.int64), "the parallel launcher of all kernels")
 
     @property
     def serial_run(self) -> Callable[[], None]:

@@ -16,7 +16,7 @@ from numba import types
 from numba.extending import register_jitable
 
 from fastoptim.kernels import jit, memory, storage, unroll
-from fastoptim.kernels.jit import compiled, jitable, name_apart
+from fastoptim.kernels.jit import compiled, have_ready, jitable, name_apart
 from fastoptim.kernels.launch import Launch, Launches, Pass
 from fastoptim.kernels.memory import WORD, array_at, word_at
 from fastoptim.kernels.rule import fingerprint
@@ -112,7 +112,7 @@ def _build(own: Storage) -> Pass:
             cut += CUT
 
     # Fused with an addition, an exact square is rounded once all the same, so that it changes no bit.
-    return Pass(sum_blocks, *identity, **({} if wide else {"fastmath": {"contract"}}))
+    return Pass(sum_blocks, *identity, what="the norm", **({} if wide else {"fastmath": {"contract"}}))
 
 
 PASSES = {dtype: _build(storage_of(dtype)) for dtype in DTYPES}
@@ -168,7 +168,7 @@ class Norm:
     def compile(self) -> None:
         """Have everything ready, so that `measure` cannot fail."""
         self._launches.compile()
-        norm_of_sums.compile((types.int64, types.int64))
+        have_ready(norm_of_sums, (types.int64, types.int64), "the norm")
 
     def measure(self) -> float:
         """The root of the sum of all squares; infinite or nan only if an element is. 0 without any element."""

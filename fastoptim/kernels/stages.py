@@ -52,7 +52,7 @@ class Elementwise(NamedTuple):
         names = arguments(rule)[2:]
         if names[: len(slots)] != slots:
             raise TypeError(f"{owner}: its slots are {slots}, but its rule has {names} behind p and g")
-        return cls(rule, slots, Kernels(rule, len(slots)))
+        return cls(rule, slots, Kernels(rule, len(slots), owner=owner))
 
     @property
     def scalar_count(self) -> int:

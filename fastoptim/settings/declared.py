@@ -1,11 +1,12 @@
 """The base that makes a constructor, a `repr` and checked attributes from the fields that a class declares."""
 
-import difflib
 import inspect
+from collections.abc import Mapping
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
 from fastoptim.settings.fields import Field, option
+from fastoptim.settings.hints import hint
 
 
 @dataclass_transform(field_specifiers=(option,))  # anything else that a field is set to is its default to type checkers
@@ -59,6 +60,9 @@ class Declared:
         try:
             values = self._signature.bind(*args, **kwargs)
         except TypeError as error:
+            wrong = next((name for name in kwargs if name not in self._fields), None)
+            if wrong is not None:
+                raise TypeError(self._unknown(wrong, "argument")) from None
             raise TypeError(f"{type(self).__name__}{self._signature}: {error}") from None
         values.apply_defaults()
         for name, value in values.arguments.items():
@@ -82,15 +86,23 @@ class Declared:
                 raise AttributeError(f"{type(self).__name__}.{name} is a hyperparameter: expected it to be assigned")
             super().__delattr__(name)
 
-    def _unknown(self, name: str) -> str:
+    def _unknown(self, name: str, what: str = "attribute") -> str:
         own = [field.name for field in self._fields.values() if not field.kw_only]
         options = [field.name for field in self._fields.values() if field.kw_only]
-        near = difflib.get_close_matches(name, [*own, *options], 1)
-        return (
-            f"{type(self).__name__} has no attribute {name!r}{f', but {near[0]!r}' if near else ''}. "
-            f"Its hyperparameters are {', '.join(own) or 'none'}; its options {', '.join(options)}. "
-            "An attribute of your own is declared in the class's body, or begins with an underscore"
+        others = {key: own_fields(other) for key, other in self._relatives().items()}
+        meant = hint(name, [*own, *options], others)
+        text = (
+            f"{type(self).__name__} has no {what} {name!r}{f', {meant}' * bool(meant)}. "
+            f"Its hyperparameters are {', '.join(own) or 'none'}; its options {', '.join(options)}"
         )
+        if what == "attribute":
+            text += ". An attribute of your own is declared in the class's body, or begins with an underscore"
+        return text
+
+    @classmethod
+    def _relatives(cls) -> "Mapping[str, type[Declared]]":
+        """Other classes by name, for hints: what this class does not have, one of them may have."""
+        return {}
 
     def _assigned(self, field: Field, old: Any, new: Any) -> None:
         """Called when a field was assigned."""
@@ -113,3 +125,9 @@ class Declared:
             if not self._fields[name].kw_only or value != self._fields[name].default
         )
         return f"{type(self).__name__}({values})"
+
+
+def own_fields(cls: type[Declared]) -> list[str]:
+    """The names of the hyperparameters that a class's constructor takes, without the options."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return [name for name, each in inspect.signature(cls).parameters.items() if each.kind is kind]

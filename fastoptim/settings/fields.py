@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from fastoptim.kernels.rule import Rule
+
 
 class Field:
     """A value that is checked whenever it is assigned. It is kept in the instance's own dict, under the field's name.
@@ -15,7 +17,10 @@ class Field:
         name: set when the class is made.
         default: the value where none is given.
         kw_only: whether the constructor takes it as a keyword alone.
+        chooses_rule: whether the optimizer's rule depends on it, so that all names have to have the same value.
     """
+
+    chooses_rule = False
 
     def __init__(self, default: Any) -> None:
         self.default = default
@@ -124,7 +129,16 @@ class Number(Field):
 
 
 class Switch(Field):
-    """True or False."""
+    """True or False.
+
+    Args:
+        default: its value where none is given.
+        rule: the optimizer's rule while it is True; None if it chooses none.
+    """
+
+    def __init__(self, default: bool, rule: Rule | None = None) -> None:
+        super().__init__(default)
+        self.rule, self.chooses_rule = rule, rule is not None
 
     def check(self, value: Any, fields: Mapping[str, Field]) -> bool:
         if not isinstance(value, bool | np.bool_ | int) or value not in (0, 1):
@@ -151,9 +165,9 @@ def fraction(default: float) -> Any:
     return Number(default, "a number in [0, 1)", high=1.0, schedule=True)
 
 
-def switch(default: bool) -> Any:
-    """True or False."""
-    return Switch(default)
+def switch(default: bool, rule: Rule | None = None) -> Any:
+    """True or False. With a `rule`: while it is True, the optimizer has this one instead of its class's."""
+    return Switch(default, rule)
 
 
 def option(kind: Callable[[Any], Any], *, default: Any, kw_only: bool) -> Any:

@@ -38,7 +38,7 @@ class Groups(Field):
             return None
         if not isinstance(value, Mapping):
             raise self.refusal("a mapping from glob patterns to hyperparameters, or None", value)
-        may_differ = [name for name, field in fields.items() if not field.kw_only or name in OFF]
+        may_differ = [name for name, x in fields.items() if (not x.kw_only or name in OFF) and not x.chooses_rule]
         checked: dict[str, Any] = {}
         for pattern, values in value.items():
             if not isinstance(pattern, str) or not isinstance(values, Mapping):

@@ -64,8 +64,8 @@ class Plan:
 
     def is_like(self, other: "Plan") -> bool:
         """Whether steps that were bound for one plan are good for the other."""
-        mine = self.fused, self.patterns, self.needs_norm, self.capturable, self.is_plain
-        return mine == (other.fused, other.patterns, other.needs_norm, other.capturable, other.is_plain)
+        mine = self.stages, self.patterns, self.needs_norm, self.capturable, self.is_plain
+        return mine == (other.stages, other.patterns, other.needs_norm, other.capturable, other.is_plain)
 
     def group_of(self, name: Any) -> int | None:
         """The number of the group that a name is in."""

@@ -9,9 +9,11 @@ from fastoptim.arrays.layout import Kind, Layout, kind_of
 from fastoptim.arrays.memory import HOST, Memory
 from fastoptim.arrays.overlap import check_apart
 from fastoptim.settings.algorithm import Algorithm
+from fastoptim.settings.plan import Plan
 from fastoptim.state.saved import arrays_in, copy_from, counts
 from fastoptim.step.adding import Adding
 from fastoptim.step.bind import given
+from fastoptim.step.cache import Found
 from fastoptim.step.checks import infos_of
 from fastoptim.step.host import AddressGuard
 from fastoptim.step.stepper import Stepper
@@ -105,18 +107,10 @@ class Accumulator:
         Raises:
             KeyError, TypeError, ValueError: a gradient does not fit. Nothing has changed then.
         """
-        adding = self._adding
-        for name in "grad_scale", "zero_grads", "skip_nonfinite":
-            if getattr(adding, name) != (value := getattr(options, name)):
-                setattr(adding, name, value)
-                self._stepper.replan()
-        if adding.zero_grads:
-            self._check_apart(params, grads)
-        plan = self._stepper.plan(adding, accumulates=False)
-        found = self._stepper.find(adding, plan, self._sums_of(params, sums), grads)
+        plan, found = self.bind(sums, params, grads, options)
         if stream is not None:
             found[0].engine.check_stream(stream)
-        if not self._stepper.run(adding, plan, found, adding.grad_scale, stream):
+        if not self._stepper.run(self._adding, plan, found, self._adding.grad_scale, stream):
             return False
         self.sums, names, micro_steps = sums, tuple(params), self.micro_steps
         counts = set(map(micro_steps.get, names))
@@ -127,6 +121,20 @@ class Accumulator:
         if not self._had.issuperset(names):
             self._had.update(name for name in names if grads[name] is not None)
         return True
+
+    def bind(
+        self, sums: FlatDict, params: Mapping[Any, Any], grads: Mapping[Any, Any], options: Algorithm
+    ) -> tuple[Plan, Found]:
+        """What adds the gradients of a call to the sums. Nothing is added yet; for arguments and errors see `add`."""
+        adding = self._adding
+        for name in "grad_scale", "zero_grads", "skip_nonfinite":
+            if getattr(adding, name) != (value := getattr(options, name)):
+                setattr(adding, name, value)
+                self._stepper.replan()
+        if adding.zero_grads:
+            self._check_apart(params, grads)
+        plan = self._stepper.plan(adding, accumulates=False)
+        return plan, self._stepper.find(adding, plan, self._sums_of(params, sums), grads)
 
     def _check_apart(self, params: Mapping[Any, Any], grads: Mapping[Any, Any]) -> None:
         """Refuse gradients that share memory with a parameter: the adding knows of the sums alone."""

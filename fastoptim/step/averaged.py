@@ -1,17 +1,17 @@
 """The averages instead of the parameters, for a while."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from fastoptim.arrays.devices import info_of
 from fastoptim.arrays.flat import FlatDict
+from fastoptim.arrays.named import ByName, by_name
 from fastoptim.step.checks import check_like
 from fastoptim.step.stepper import Stepper
 
 
 @contextmanager
-def holding_averages(stepper: Stepper, averages: FlatDict | None, params: Mapping[Any, Any]) -> Iterator[None]:
+def holding_averages(stepper: Stepper, averages: FlatDict | None, params: ByName) -> Iterator[None]:
     """Within it, the parameters hold their averages, and the stepper makes no step. See `Optimizer.averaged`.
 
     Raises:
@@ -23,7 +23,7 @@ def holding_averages(stepper: Stepper, averages: FlatDict | None, params: Mappin
         raise RuntimeError("averaged: there are no averages, expected an optimizer with ema=...")
     if stepper.is_averaged:
         raise RuntimeError("averaged: the parameters are the averages already")
-    arrays = dict(params)
+    arrays = dict(by_name(params, "params"))
     for name, array in arrays.items():
         what = f"params[{name!r}]"
         if name not in averages:

@@ -16,7 +16,7 @@ from fastoptim.state.counts import StepCounts
 from fastoptim.state.store import StateStore
 from fastoptim.step.bound import Arrays, BoundStep, Engine
 from fastoptim.step.cache import BoundSteps, Found
-from fastoptim.step.checks import as_gradient, as_param, check_mappings, check_zeroed, infos_of
+from fastoptim.step.checks import as_gradient, as_param, check_names, check_zeroed, infos_of
 from fastoptim.step.host import HostEngine
 from fastoptim.step.segments import Segment
 from fastoptim.step.staged import Scratch
@@ -45,12 +45,12 @@ def given(params: Mapping[Any, Any], grads: Mapping[Any, Any]) -> Given:
     Raises:
         KeyError, TypeError: a name is missing, or a gradient on the host is no array.
     """
-    check_mappings(params, grads)
+    check_names(params, grads)
     found = {name: grads[name] for name in params}
     names = tuple(name for name, grad in found.items() if grad is not None)
     own, gradients = tuple(params[name] for name in names), tuple(found[name] for name in names)
     if not any(map(on_gpu, (*params.values(), *gradients))):
-        own, gradients = tuple(map(as_param, own)), tuple(map(as_gradient, gradients, names))
+        own, gradients = tuple(map(as_param, own, names)), tuple(map(as_gradient, gradients, names))
     if type(params) is FlatDict and type(grads) is FlatDict and params.layout is grads.layout:
         return Given(names, own, gradients, params.layout, (params.arrays, grads.arrays))
     return Given(names, own, gradients, None, ((), ()))

@@ -7,7 +7,7 @@ from typing import Any
 from fastoptim.arrays.flat import FlatDict
 from fastoptim.arrays.layout import Layout
 from fastoptim.step.bound import Arrays, BoundStep
-from fastoptim.step.checks import check_mappings
+from fastoptim.step.checks import check_names
 
 LIMIT = 64  # bound steps
 
@@ -43,7 +43,7 @@ class BoundSteps:
                 return found
         try:
             if type(grads) is not dict:  # looking up a key in another mapping may have side effects
-                check_mappings(params, grads)
+                check_names(params, grads)
             names, own = tuple(params), tuple(params.values())
             if names == self._names:
                 given = self._look_up(grads)
@@ -52,7 +52,7 @@ class BoundSteps:
             else:
                 given = tuple(map(grads.__getitem__, names))
         except (KeyError, TypeError, AttributeError):
-            check_mappings(params, grads)
+            check_names(params, grads)
             raise
         return self._others(names, own, given, version)
 

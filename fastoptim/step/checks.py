@@ -1,26 +1,26 @@
 """What `update` refuses. All of it is looked at before anything is written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fastoptim.arrays.devices import info_of
-from fastoptim.arrays.info import TensorInfo, host_info, on_gpu
+from fastoptim.arrays.info import TensorInfo, check_array, conversion, host_info, on_gpu
+from fastoptim.arrays.named import by_name
 from fastoptim.arrays.overlap import overlaps_itself
 
 FLOATS = tuple(map(np.dtype, (np.float16, np.float32, np.float64)))
 
 
-def check_mappings(params: Any, grads: Any) -> None:
+def check_names(params: Any, grads: Any) -> None:
     """Refuse what is no mapping, and gradients that lack a name.
 
     Raises:
         TypeError, KeyError
     """
-    for mapping, what in (params, "params"), (grads, "grads"):
-        if not isinstance(mapping, Mapping):
-            raise TypeError(f"{what}: expected a mapping from name to array, got {type(mapping).__name__}")
+    by_name(params, "params")
+    grads = by_name(grads, "grads")
     for name in params:
         if name not in grads:
             raise KeyError(
@@ -28,9 +28,14 @@ def check_mappings(params: Any, grads: Any) -> None:
             )
 
 
-def as_param(param: Any) -> Any:
-    """A parameter as a plain array of NumPy: a subclass may return copies where views are expected."""
-    return np.asarray(param) if isinstance(param, np.ndarray) and not isinstance(param, np.ma.MaskedArray) else param
+def as_param(param: Any, name: Any) -> Any:
+    """A parameter on the host as a plain array of NumPy: a subclass may return copies where views are expected.
+
+    Raises:
+        TypeError: it is no array, or of another dtype than float32 and float64.
+    """
+    check_array(param, f"params[{name!r}]")
+    return np.asarray(param)
 
 
 def as_gradient(grad: Any, name: Any) -> Any:
@@ -105,14 +110,23 @@ def infos_of(
                 f"got {info.dtype}"
             )
         if info.dtype not in FLOATS:
-            raise TypeError(f"{what}: expected an array of dtype float16, float32 or float64, got {info.dtype!r}")
+            expected = f"{what}: expected an array of dtype float16, float32 or float64"
+            raise TypeError(f"{expected}, got {info.dtype!r}{conversion(info.dtype)}")
         if info.shape != param.shape:
-            raise ValueError(f"{what}: expected the parameter's shape {param.shape}, got {info.shape}")
+            raise ValueError(
+                f"{what}: expected the parameter's shape {param.shape}, got {info.shape}{_reshaping(info, param)}"
+            )
         given.append(info)
     if there:
         _check_on_one_gpu([*((f"params[{name!r}]", info) for name, info in zip(names, own, strict=True)),
                            *((f"grads[{name!r}]", info) for name, info in zip(names, given, strict=True))])  # fmt: skip
     return own, given
+
+
+def _reshaping(grad: TensorInfo, param: TensorInfo) -> str:
+    """A clause that says how to get the parameter's shape, where they differ in axes of length 1 alone."""
+    long = [[size for size in info.shape if size != 1] for info in (grad, param)]
+    return f"; .reshape({param.shape}) makes it fit" if long[0] == long[1] else ""
 
 
 def _check_on_one_gpu(infos: Sequence[tuple[str, TensorInfo]]) -> None:

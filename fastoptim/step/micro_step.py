@@ -6,7 +6,7 @@ from typing import Any
 from fastoptim.arrays.flat import FlatDict
 from fastoptim.settings.algorithm import Algorithm
 from fastoptim.step.accumulate import Accumulator
-from fastoptim.step.checks import check_mappings
+from fastoptim.step.checks import check_names
 from fastoptim.step.stepper import Stepper
 
 
@@ -25,7 +25,7 @@ def micro_step(
     Raises:
         KeyError, TypeError, ValueError, WrongScalarsError: see `Optimizer.update`. Nothing has changed then.
     """
-    check_mappings(params, grads)
+    check_names(params, grads)
     if type(grads) not in (dict, FlatDict):
         grads = {name: grads[name] for name in params}  # once: a mapping may compute what is looked up
     plan = stepper.plan(algorithm, accumulates=True)

@@ -11,6 +11,7 @@ from fastoptim.kernels.cuda.launch import DeviceScalars, Launch, Loaded, stream_
 from fastoptim.kernels.cuda.loops import build
 from fastoptim.kernels.cuda.memory import SIMULATED, Array
 from fastoptim.kernels.fuse import NOTHING, Fused, signature
+from fastoptim.kernels.notice import compiling
 from fastoptim.kernels.rule import Rule, arguments
 from fastoptim.kernels.storage import Storage
 from fastoptim.kernels.table import PARAM, columns
@@ -19,8 +20,8 @@ from fastoptim.kernels.table import PARAM, columns
 class CudaKernels:
     """One rule's kernels for CUDA. Each is compiled when it is first needed, in about two seconds."""
 
-    def __init__(self, rule: Rule, slots: int, fused: Fused = NOTHING) -> None:
-        self.rule, self.slots, self.fused = rule, slots, fused
+    def __init__(self, rule: Rule, slots: int, fused: Fused = NOTHING, owner: str = "a kernel") -> None:
+        self.rule, self.slots, self.fused, self._owner = rule, slots, fused, owner
         self.operands = 2 + len(signature(rule, slots, fused).slots)
         self._loaded: dict[tuple[Any, ...], Loaded] = {}
 
@@ -64,7 +65,9 @@ class CudaKernels:
         storages = (Storage(scalars.dtype),) * self.operands
         key = storages, many, on_device, device
         if key not in self._loaded:
-            self._loaded[key] = Loaded(*build(self.rule, self.slots, self.fused, storages, many, on_device), device)
+            kernel = build(self.rule, self.slots, self.fused, storages, many, on_device)
+            with compiling(f"{self.fused.described(self._owner)} for the GPU", kept=False):
+                self._loaded[key] = Loaded(*kernel, device)
         return Launch(self._loaded[key], segments, table, scalars, grid, clip_coef)
 
     @cached_property

@@ -1,0 +1,39 @@
+"""How much memory an optimizer needs for given parameters."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from fastoptim.arrays.devices import info_of
+from fastoptim.settings.algorithm import Algorithm
+
+
+class MemoryUse(NamedTuple):
+    """Bytes that are held while a model is trained, without the gradients, which are yours.
+
+    Attributes:
+        params: the parameters themselves.
+        state: the optimizer's slots.
+        averages: of `ema`.
+        accumulated: the summed gradients of `accumulate`.
+    """
+
+    params: int
+    state: int
+    averages: int
+    accumulated: int
+
+    @property
+    def total(self) -> int:
+        """All of these together."""
+        return sum(self)
+
+
+def memory_use(algorithm: Algorithm, params: Mapping[Any, Any]) -> MemoryUse:
+    """What an optimizer will hold for these parameters.
+
+    Raises:
+        TypeError: a parameter is no array, or of another dtype than float32 and float64.
+    """
+    size = sum(info_of(array, f"params[{name!r}]").nbytes for name, array in params.items())
+    has_averages, has_sums = algorithm.ema is not None, algorithm.accumulate > 1
+    return MemoryUse(size, len(algorithm.slots) * size, has_averages * size, has_sums * size)
