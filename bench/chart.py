@@ -26,6 +26,19 @@ def draw(run: Run, recipe: str, output: Path) -> None:
     Raises:
         RunError: the run has no step of this recipe, or the file cannot be written.
     """
+    figure = chart(run, recipe)
+    try:
+        figure.savefig(output, dpi=DPI)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{output}: {error}") from error
+
+
+def chart(run: Run, recipe: str) -> Figure:
+    """The chart.
+
+    Raises:
+        RunError: the run has no step of this recipe.
+    """
     steps = run.against("ceiling")
     works = [list(cases) for (_, name), cases in groupby(steps, key=lambda case: case.key[:2]) if name == recipe]
     if not works:
@@ -49,10 +62,7 @@ def draw(run: Run, recipe: str, output: Path) -> None:
         _panel(axes, cases, most)
     for axes in panels[len(works) :]:
         axes.set_visible(False)
-    try:
-        figure.savefig(output, dpi=DPI)
-    except (OSError, ValueError) as error:
-        raise RunError(f"{output}: {error}") from error
+    return figure
 
 
 def _panel(axes: Axes, cases: list[Case], places: int) -> None:

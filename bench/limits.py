@@ -22,7 +22,17 @@ DISAGREE = 1.15
 # two cores meet them, and medians hold.
 NEIGHBOURS = 0.2
 
-BOUNDS = "ceiling", "undisturbed", "contiguous", "import_numba"  # baselines that nothing can be much faster than
+# What there is to measure in turn with, and whether something can be much faster than that
+BASELINES = {
+    "ceiling": False,
+    "undisturbed": False,
+    "contiguous": False,
+    "import_numba": False,
+    "numpy": True,
+    "save_file": True,
+    "load_file": True,
+    "training_in_numpy": True,
+}
 
 
 class Turns(NamedTuple):
@@ -45,6 +55,10 @@ def spread(values: Sequence[float]) -> float:
     return high / low
 
 
+def _times(factor: float) -> str:
+    return f"{factor:.2g} x" if factor < 10 else f"{factor:.0f} x"
+
+
 def disagree(one: float, other: float) -> bool:
     """Whether two figures of the same thing contradict each other."""
     return abs(log(one / other)) > log(DISAGREE)
@@ -59,12 +73,12 @@ def doubt(turns: Turns, baseline: str, neighbours: float | None) -> str:
         return "a time of zero"
     ratios = turns.ratios
     ratio, by_times = median(ratios), median(turns.baseline) / median(turns.seconds)
-    if baseline in BOUNDS and max(ratio, by_times) > POSSIBLE:
-        return f"{max(ratio, by_times):.3g} x as fast as {baseline}"
+    if not BASELINES[baseline] and max(ratio, by_times) > POSSIBLE:
+        return f"{_times(max(ratio, by_times))} as fast as {baseline}"
     if (found := spread(ratios)) > SPREAD:
-        return f"turns spread by {found:.2g} x"
+        return f"turns spread by {_times(found)}"
     if (found := spread(turns.baseline)) > MOVED:
-        return f"{baseline} moved by {found:.2g} x"
+        return f"{baseline} moved by {_times(found)}"
     if disagree(ratio, by_times):
         return f"turns say {ratio:.3g}, times {by_times:.3g}"
     if (neighbours or 0) > NEIGHBOURS:
@@ -80,7 +94,7 @@ def lead(own: Turns, other: Turns) -> tuple[float, str]:
     by_turns = [theirs / mine for mine, theirs in zip(own.seconds, other.seconds, strict=True)]
     by_times = median(other.seconds) / median(own.seconds)
     if (found := spread(by_turns)) > SPREAD:
-        return by_times, f"the lead spreads by {found:.2g} x"
+        return by_times, f"the lead spreads by {_times(found)}"
     if disagree(median(by_turns), by_times):
         return by_times, f"the lead is {median(by_turns):.3g} by turns, {by_times:.3g} by times"
     return by_times, ""

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bench.limits import Turns, doubt
+from bench.limits import BASELINES, Turns, doubt
 
 Key = tuple[str, str, str]
 RATIO = "ratio_to_"  # and the baseline's name: how a benchmark's ratio is called in a file
@@ -99,6 +99,8 @@ def _commit(info: dict[str, Any]) -> str:
 
 def _case(stats: dict[str, Any], info: dict[str, Any]) -> Case:
     ((baseline, ratio),) = ((name.removeprefix(RATIO), info[name]) for name in info if name.startswith(RATIO))
+    if baseline not in BASELINES:
+        raise ValueError(f"unknown baseline {baseline!r}")
     turns = info.get("turns", {"seconds": [], "baseline": []})
     return Case(
         key=(info["work"], info.get("optimizer", ""), info["contender"]),

@@ -7,6 +7,7 @@ from statistics import median
 from time import perf_counter
 from typing import Any, NamedTuple
 
+from bench.limits import BASELINES
 from bench.neighbours import Neighbours
 
 Step = Callable[[], object]
@@ -100,7 +101,9 @@ class Measured(NamedTuple):
         return median(self.turns)
 
     def info(self, baseline: str) -> dict[str, Any]:
-        """What a saved run says about it. `baseline` is the name of what it was measured in turn with."""
+        """What a saved run says about it. `baseline` is one of `BASELINES`: what it was measured in turn with."""
+        if baseline not in BASELINES:
+            raise ValueError(f"expected a baseline of {list(BASELINES)}, got {baseline!r}")
         return {
             f"ratio_to_{baseline}": median(b / own for own, b in zip(self.turns, self.baseline, strict=True)),
             "turns": {"seconds": self.turns, "baseline": self.baseline},
