@@ -44,7 +44,8 @@ def chart(run: Run, recipe: str) -> Figure:
     if not works:
         names = ", ".join(dict.fromkeys(case.key[1] for case in steps))
         raise RunError(f"nothing to draw: the run has no steps of {recipe!r}, only of {names or 'none'}")
-    rows = -(-len(works) // COLUMNS)
+    columns = min(COLUMNS, len(works))
+    rows = -(-len(works) // columns)
     most = max(map(len, works))
     height = HEAD + rows * (PANEL + BAR * most)
     figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
@@ -57,7 +58,7 @@ def chart(run: Run, recipe: str) -> Figure:
         f"ceiling: reading and writing the same arrays, without the arithmetic  ·  {run.cpu}, {run.threads} threads",
         color=PALE, fontsize=7.5,
     )  # fmt: skip
-    panels = list(figure.subplots(rows, COLUMNS, squeeze=False).flat)
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, cases in zip(panels, works, strict=False):
         _panel(axes, cases, most)
     for axes in panels[len(works) :]:
