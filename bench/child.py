@@ -15,6 +15,7 @@ from importlib import import_module
 from time import process_time
 from typing import Any
 
+from bench.processes import keep_freed_memory
 from bench.turns import Effort, Turn
 
 PR_SET_PDEATHSIG = 1  # of prctl in Linux
@@ -55,6 +56,7 @@ def main() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
+    keep_freed_memory()
     measurer = Measurer()
     for line in sys.stdin:
         question, *arguments = json.loads(line)

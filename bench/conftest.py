@@ -13,7 +13,8 @@ from cpuinfo import get_cpu_info
 
 from bench.children import ChildError, Children
 from bench.contenders import versions
-from bench.together import Job, Result, measure_together
+from bench.processes import keep_freed_memory
+from bench.together import Job, Result, measure_surely
 from bench.turns import QUICK, Effort
 
 Together = Callable[[Mapping[str, Job], str], dict[str, Result | ChildError]]
@@ -26,6 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def effort(request: pytest.FixtureRequest) -> Effort:
     """How long to measure."""
+    keep_freed_memory()
     option = request.config.option
     return QUICK if option.quick or option.benchmark_disable else Effort()
 
@@ -50,7 +52,7 @@ def together(effort: Effort) -> Iterator[Together]:
     def measure(jobs: Mapping[str, Job], baseline: str) -> dict[str, Result | ChildError]:
         nonlocal last, found
         if last != (wanted := tuple(jobs.items())):
-            last, found = wanted, measure_together(jobs, baseline, effort, children)
+            last, found = wanted, measure_surely(jobs, baseline, effort, children)
         return found
 
     yield measure

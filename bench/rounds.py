@@ -14,7 +14,7 @@ from typing import NamedTuple
 from bench.calls import Calls, surroundings
 from bench.first_updates import COUNTS, FIRST, first_updates
 from bench.large_calls import LARGE, STAGED
-from bench.processes import ROOT
+from bench.processes import ROOT, keep_freed_memory
 from bench.small_calls import SMALL
 from bench.verdicts import Change, paired
 
@@ -81,6 +81,7 @@ def measure(calls: Calls) -> Times:
 
 def child(names: Iterable[str]) -> None:
     """Measure these ways here and print them as JSON."""
+    keep_freed_memory()
     found: Round = {}
     for name in names:
         if name not in FIRST:

@@ -40,6 +40,7 @@ class Effort:
         rounds: the fewest and the most rounds. From five on, the middle half of them tells how far they spread.
         layouts: how often the arrays of contenders are allocated anew: where they lie in memory decides on the speed of
             some, and one allocation would give its own answer.
+        tries: how often contenders are measured at most, where results are inconclusive.
         round_seconds: what a round takes at least, by repeating fast steps in it.
         settle_seconds: for unmeasured steps after each change of turn, as long as one takes less than that. They bring
             the arrays back into the caches, and another library's threads stop spinning for more work meanwhile.
@@ -48,11 +49,12 @@ class Effort:
     seconds: float = 0.3
     rounds: tuple[int, int] = (9, 30)
     layouts: int = 3
+    tries: int = 2
     round_seconds: float = 0.01
     settle_seconds: float = 0.005
 
 
-QUICK = Effort(seconds=0.0, rounds=(1, 1), layouts=1, round_seconds=0.001, settle_seconds=0.0)
+QUICK = Effort(seconds=0.0, rounds=(1, 1), layouts=1, tries=1, round_seconds=0.001, settle_seconds=0.0)
 
 
 class Turn:

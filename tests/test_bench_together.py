@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from bench.children import THREADS, XLA_SINGLE, Child, ChildError, Children
 from bench.neighbours import Neighbours
 from bench.replay import CLOCK, replay
 from bench.steps import threads_of
-from bench.together import Job, Result, measure_together
+from bench.together import Job, Result, measure_surely, measure_together
 from bench.turns import QUICK, Effort, Measured, measure_in_turn
 
 SHORT = Effort(seconds=0.01, rounds=(6, 6), layouts=3, round_seconds=0.001, settle_seconds=0.001)
@@ -73,6 +74,20 @@ def test_the_fastest_number_of_threads_is_taken(children, monkeypatch):
     monkeypatch.setattr(children, "get", lambda name, threads: Fake(threads))
     found = measure_together({"x": NUMPY._replace(threads=(1, 2, 3, 1))}, "x", SHORT, children)
     assert found["x"].threads == 2
+
+
+@pytest.mark.parametrize(("spreads", "taken"), [([2, 1, 1], 1), ([1], 0), ([2, 2, 2], 0)])
+def test_what_is_inconclusive_is_measured_again(spreads, taken, monkeypatch):
+    def measured(spread):
+        turns = [1.0, 1.0 * spread] * 4
+        return {"x": Result(Measured(turns, [0.5] * 8, None), 1), "no": ChildError("failed")}
+
+    tries = [measured(spread) for spread in spreads]
+    given = iter(tries)
+    monkeypatch.setattr("bench.together.measure_together", lambda *arguments: next(given))
+    found = measure_surely({}, "ceiling", replace(SHORT, tries=3), None)
+    assert found is tries[taken]
+    assert len(list(given)) == (1 if taken else 0)
 
 
 def test_ours_choose_their_threads_themselves():
