@@ -1,9 +1,9 @@
 """When a result is inconclusive: each limit has a name and a reason, and what breaks one is never shown as a number."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import inf, log
 from statistics import median, quantiles
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 # Fewer turns have no middle half whose width would tell how far they spread.
 FEWEST = 5
@@ -40,6 +40,11 @@ class Turns(NamedTuple):
 
     seconds: tuple[float, ...]
     baseline: tuple[float, ...]
+
+    @classmethod
+    def of(cls, seconds: Iterable[float], baseline: Iterable[float]) -> Self:
+        """Of the same number of each."""
+        return cls(tuple(map(float, seconds)), tuple(map(float, baseline)))
 
     @property
     def ratios(self) -> list[float]:

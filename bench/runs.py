@@ -108,7 +108,7 @@ def _case(stats: dict[str, Any], info: dict[str, Any]) -> Case:
         gb_per_s=float(info.get("gb_per_s", 0)),
         baseline=baseline,
         ratio=float(ratio),
-        turns=Turns(tuple(map(float, turns["seconds"])), tuple(map(float, turns["baseline"]))),
+        turns=Turns.of(turns["seconds"], turns["baseline"]),
         neighbours=info.get("neighbours"),
         threads=info.get("threads_taken"),
         memory=info.get("memory"),

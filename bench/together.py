@@ -1,14 +1,15 @@
 """Several contenders in turn, each in a process of its own: a turn of one, a turn of the next, and so on."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from bench.children import Child, ChildError, Children
 from bench.limits import Turns, doubt
 from bench.neighbours import Neighbours
 from bench.turns import Effort, Measured
 
+Answer = TypeVar("Answer")
 TRIALS = 5  # turns for each number of threads
 
 
@@ -33,9 +34,10 @@ class Result(NamedTuple):
     threads: int
 
 
-def measure_surely(
-    jobs: Mapping[str, Job], baseline: str, effort: Effort, children: Children
-) -> dict[str, Result | ChildError]:
+Found = dict[str, Result | ChildError]
+
+
+def measure_surely(jobs: Mapping[str, Job], baseline: str, effort: Effort, children: Children) -> Found:
     """Measure together, and again where results are inconclusive; the try with the fewest of those is taken, whole.
 
     Which one is taken depends on how the turns spread, and not on who is fast in them.
@@ -44,18 +46,14 @@ def measure_surely(
     for _ in range(effort.tries):
         found = measure_together(jobs, baseline, effort, children)
         results = [each.measured for name, each in found.items() if isinstance(each, Result) and name != baseline]
-        doubts = sum(
-            bool(doubt(Turns(tuple(each.turns), tuple(each.baseline)), baseline, each.neighbours)) for each in results
-        )
+        doubts = sum(doubt(Turns.of(each.turns, each.baseline), baseline, each.neighbours) != "" for each in results)
         tries.append((doubts, found))
         if not doubts:
             break
     return min(tries, key=lambda each: each[0])[1]
 
 
-def measure_together(
-    jobs: Mapping[str, Job], baseline: str, effort: Effort, children: Children
-) -> dict[str, Result | ChildError]:
+def measure_together(jobs: Mapping[str, Job], baseline: str, effort: Effort, children: Children) -> Found:
     """Measure each contender in turn with all others. The baseline's job is among them.
 
     Half of the rounds begin with the last contender. Whoever fails is left out from then on.
@@ -64,41 +62,56 @@ def measure_together(
         ChildError: the baseline has failed.
     """
     neighbours = Neighbours(children.cpu)
-    failed: dict[str, Result | ChildError] = {}
-    chosen: dict[str, Child] = {}
-    for name, job in jobs.items():
-        try:
-            chosen[name] = _fastest(name, job, effort, children)
-        except ChildError as error:
-            _fail(name, error, baseline, failed, children)
+    group = _Group(baseline, children)
+    chosen = group.each(jobs, lambda name: _fastest(name, jobs[name], effort, children))
     seconds: dict[str, list[float]] = {name: [] for name in chosen}
-    for layout in range(effort.layouts):
-        names = [name for name in chosen if name not in failed]
-        round_seconds = 0.0
-        for name in names:
-            try:
-                round_seconds += chosen[name].make(jobs[name].function, jobs[name].arguments, effort)
-            except ChildError as error:
-                _fail(name, error, baseline, failed, children)
-        if layout == 0:
-            rounds = min(max(effort.rounds[0], round(effort.seconds * len(names) / round_seconds)), effort.rounds[1])
-            rounds = -(-rounds // effort.layouts)
+    rounds = 0
+    for _ in range(effort.layouts):
+        made = group.each(chosen, lambda name: chosen[name].make(jobs[name].function, jobs[name].arguments, effort))
+        rounds = rounds or _rounds(effort, list(made.values()))
         for i in range(rounds):
-            for name in names if i % 2 == 0 else reversed(names):
-                if name not in failed:
-                    try:
-                        seconds[name].append(chosen[name].turn())
-                    except ChildError as error:
-                        _fail(name, error, baseline, failed, children)
-    for name, child in chosen.items():
-        if name not in failed:
-            child.drop()
+            names = list(chosen) if i % 2 == 0 else list(reversed(chosen))
+            for name, turn in group.each(names, lambda name: chosen[name].turn()).items():
+                seconds[name].append(turn)
+    group.each(chosen, lambda name: chosen[name].drop())
     share = neighbours.share()
-    return failed | {
-        name: Result(Measured(turns, seconds[baseline], share), chosen[name].threads)
-        for name, turns in seconds.items()
-        if name not in failed
+    return group.failed | {
+        name: Result(Measured(seconds[name], seconds[baseline], share), chosen[name].threads)
+        for name in chosen
+        if name not in group.failed
     }
+
+
+class _Group:
+    """Contenders that are asked one after the other.
+
+    Attributes:
+        failed: those that could not answer; they are not asked again.
+    """
+
+    def __init__(self, baseline: str, children: Children) -> None:
+        self._baseline, self._children = baseline, children
+        self.failed: Found = {}
+
+    def each(self, names: Iterable[str], ask: Callable[[str], Answer]) -> dict[str, Answer]:
+        """The answers by name."""
+        answers = {}
+        for name in names:
+            if name not in self.failed:
+                try:
+                    answers[name] = ask(name)
+                except ChildError as error:
+                    if name == self._baseline:
+                        raise
+                    self.failed[name] = error
+                    self._children.drop(name)
+        return answers
+
+
+def _rounds(effort: Effort, turn_seconds: list[float]) -> int:
+    """How many rounds fit, for each allocation of the arrays."""
+    wanted = round(effort.seconds * len(turn_seconds) / sum(turn_seconds))
+    return -(-min(max(effort.rounds[0], wanted), effort.rounds[1]) // effort.layouts)
 
 
 def _fastest(name: str, job: Job, effort: Effort, children: Children) -> Child:
@@ -112,12 +125,3 @@ def _fastest(name: str, job: Job, effort: Effort, children: Children) -> Child:
     for child in rivals:
         child.drop()
     return min(zip(rivals, zip(*turns, strict=True), strict=True), key=lambda pair: median(pair[1]))[0]
-
-
-def _fail(
-    name: str, error: ChildError, baseline: str, failed: dict[str, Result | ChildError], children: Children
-) -> None:
-    if name == baseline:
-        raise error
-    failed[name] = error
-    children.drop(name)
