@@ -5,7 +5,10 @@
     python -m bench.report run.json --output chart.png
     python -m bench.report new.json --against old.json
     python -m bench.ways --against ../another-checkout           # every way of calling, in turn with another version
+    python -m bench.memory                                       # what optimizers take in memory
+    python -m bench.trust                                        # do the verdicts hold on this machine?
 
 Seconds belong to one machine at one moment. What can be compared between runs is the **ratio to the ceiling**: a loop
 that reads and writes the same number of arrays and computes next to nothing, measured in turn with every contender.
+A result that cannot be trusted is called inconclusive, and no number is shown (`bench.limits`).
 """

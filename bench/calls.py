@@ -9,12 +9,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import count, cycle
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import fastoptim
 from bench.turns import Effort, Step, Stopwatch, measure_in_turn
-from bench.workloads import Arrays, Workload
+from bench.workloads import Workload
 from fastoptim.cli.plain_numpy import PlainNumpy
 
 CLOCK = Stopwatch()  # of what `measure_way` measures
@@ -46,30 +46,14 @@ class Way(NamedTuple):
     busy: bool = False
 
 
-class Model(NamedTuple):
-    """Parameters, and the gradients that the steps take in turn, by the names `W1`, `b1`, `W2`, ..."""
-
-    params: Arrays
-    grads: tuple[Arrays, ...]
-
-
-def model(work: Workload) -> Model:
-    def named(arrays: Arrays) -> Arrays:
-        weights, biases = count(1), count(1)
-        return {f"W{next(weights)}" if a.ndim > 1 else f"b{next(biases)}": a for a in arrays.values()}
-
-    data = work.data()
-    return Model(named(data.params), tuple(map(named, data.grads)))
-
-
 def same_dict(work: Workload, **options: Any) -> Calls:
-    (params, grads), opt = model(work), fastoptim.Adam(**options)
+    (params, grads), opt = work.data(), fastoptim.Adam(**options)
     turns = cycle(grads)
     return Calls(lambda: opt.update(params, next(turns)))
 
 
 def plain_numpy(work: Workload) -> Calls:
-    params, grads = model(work)
+    params, grads = work.data()
     plain, turns = PlainNumpy(fastoptim.Adam(), params), cycle(grads)
     return Calls(lambda: plain.update(next(turns)))
 
@@ -118,5 +102,4 @@ def measure_way(
         steps = counted(ways[name].make()), counted(ways[other].make())
         measured = measure_in_turn(benchmark, *steps, effort, CLOCK.now, CLOCK.now)
     if measured:
-        result = {f"ratio_to_{ratio_to}": measured.ratio, "neighbours": measured.neighbours}
-        benchmark.extra_info.update(contender=name, **result, **info)
+        benchmark.extra_info.update(contender=name, **measured.info(ratio_to), **info)

@@ -35,7 +35,6 @@ class Traffic(NamedTuple):
         return (self.reads + 2 * self.updates) * FLOAT
 
 
-@lru_cache(maxsize=1)  # cases that share a ceiling follow each other, and the largest takes 1 GB
 def ceiling(size: int, traffic: Traffic) -> Step:
     """A step over flat arrays of `size` float32 elements, with that traffic.
 
@@ -53,6 +52,7 @@ def ceiling(size: int, traffic: Traffic) -> Step:
     return partial(parallel, arrays, gradient, traffic.reads, workers)
 
 
+@lru_cache(maxsize=1)  # to compile them takes seconds, and cases with the same traffic follow each other
 def _loops(updates: int) -> tuple[Any, Any]:
     """The loop on one thread and on all: `g` is read, so many arrays are read and written, with one addition each.
 

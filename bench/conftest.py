@@ -1,11 +1,23 @@
-"""The option `--quick`, what every result says about the machine, and other libraries' warnings."""
+"""The option `--quick`, what every result says about the machine, and contenders that are measured together."""
+
+from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
+
+import pytest
+
+if find_spec("pytest_benchmark") is None:
+    raise pytest.UsageError("the benchmarks need pytest-benchmark: pip install '.[bench]'")
 
 import numba
-import pytest
 from cpuinfo import get_cpu_info
 
+from bench.children import ChildError, Children
 from bench.contenders import versions
+from bench.processes import keep_freed_memory
+from bench.together import Job, Result, measure_surely
 from bench.turns import QUICK, Effort
+
+Together = Callable[[Mapping[str, Job], str], dict[str, Result | ChildError]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -15,7 +27,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def effort(request: pytest.FixtureRequest) -> Effort:
     """How long to measure."""
-    return QUICK if request.config.getoption("quick") else Effort()
+    keep_freed_memory()
+    option = request.config.option
+    return QUICK if option.quick or option.benchmark_disable else Effort()
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +40,20 @@ def machine() -> dict[str, object]:
         "threads": numba.get_num_threads(),
         "versions": versions(),
     }
+
+
+@pytest.fixture(scope="session")
+def together(effort: Effort) -> Iterator[Together]:
+    """Measures jobs together, once: the cases that share them follow each other, and each takes its own result."""
+    children = Children()
+    last: tuple[tuple[str, Job], ...] = ()
+    found: dict[str, Result | ChildError] = {}
+
+    def measure(jobs: Mapping[str, Job], baseline: str) -> dict[str, Result | ChildError]:
+        nonlocal last, found
+        if last != (wanted := tuple(jobs.items())):
+            last, found = wanted, measure_surely(jobs, baseline, effort, children)
+        return found
+
+    yield measure
+    children.close()

@@ -11,10 +11,12 @@ from typing import NamedTuple
 import fastoptim
 from bench import libraries
 from bench.ceiling import Step
+from bench.options import options
 from bench.plain import PlainStep
 from bench.workloads import Data
 from fastoptim import Optimizer
 
+OURS = "fastoptim"  # how the names of our contenders begin; the one of that name is what a speed-up refers to
 Make = Callable[[Data, Optimizer], Step]
 
 
@@ -47,16 +49,20 @@ class Contender(NamedTuple):
         packages: what it needs.
         make: from arrays and one of our optimizers, a new one, to a function that makes one step.
         optimizers: the classes of ours that it has, by name, or None for all.
+        schedules: whether schedules and groups are translated for it.
     """
 
     title: str
     packages: tuple[str, ...]
     make: Make
     optimizers: Collection[str] | None = None
+    schedules: bool = True
 
     def has(self, optimizer: Optimizer) -> bool:
         """Whether it can make this optimizer's step."""
-        return self.optimizers is None or type(optimizer).__name__ in self.optimizers
+        h = options(optimizer)
+        known = self.optimizers is None or type(optimizer).__name__ in self.optimizers
+        return known and (self.schedules or not (callable(h.lr) or h.groups))
 
 
 TABLE = {
@@ -65,8 +71,8 @@ TABLE = {
     "numpy": Contender("NumPy", ("numpy",), plain),
     "torch-fused": Contender("torch fused", ("torch",), libraries.torch("fused"), libraries.TORCH_FUSED),
     "torch-foreach": Contender("torch foreach", ("torch",), libraries.torch("foreach"), libraries.TORCH),
-    "optax": Contender("Optax", ("optax", "jax"), libraries.OptaxStep, libraries.OPTAX),
-    "deepspeed": Contender("DeepSpeed", ("deepspeed", "torch"), libraries.deepspeed, {"Adam"}),
+    "optax": Contender("Optax", ("optax", "jax"), libraries.OptaxStep, libraries.OPTAX, False),
+    "deepspeed": Contender("DeepSpeed", ("deepspeed", "torch"), libraries.deepspeed, {"Adam"}, False),
 }
 CONTENDERS = {name: each for name, each in TABLE.items() if all(map(find_spec, each.packages))}
 

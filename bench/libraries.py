@@ -4,6 +4,7 @@ Modules are imported by name when they are needed: what is not measured in a run
 """
 
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from importlib import import_module
 from itertools import cycle
 from typing import Any
@@ -51,12 +52,26 @@ def torch(implementation: str) -> Callable[[Data, Optimizer], Step]:
 
     def make(data: Data, optimizer: Optimizer) -> Step:
         torch: Any = import_module("torch")
-        name, arguments = TORCH[type(optimizer).__name__](options(optimizer))
-        tensors = _tensors(torch, data)
-        step: Step = getattr(torch.optim, name)(tensors, **arguments, **{implementation: True}).step
-        return TorchStep(step, tensors, optimizer)
+        h, tensors = options(optimizer), _tensors(torch, data)
+        name, arguments = TORCH[type(optimizer).__name__](h)
+        groups = _torch_groups(dict(zip(data.params, tensors, strict=True)), h.groups)
+        scheduled = callable(h.lr)
+        made = getattr(torch.optim, name)(
+            groups, **arguments | {"lr": 1.0 if scheduled else h.lr, implementation: True}
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(made, h.lr) if scheduled else None  # before `step` is taken
+        return TorchStep(made.step, tensors, optimizer, schedule.step if schedule else None)
 
     return make
+
+
+def _torch_groups(tensors: dict[str, Any], groups: dict[str, dict[str, Any]] | None) -> list[dict[str, Any]]:
+    """Our groups as PyTorch's: their hyperparameters have the same names there."""
+    rest, made = dict(tensors), []
+    for pattern, values in (groups or {}).items():
+        names = [name for name in rest if fnmatchcase(name, pattern)]
+        made.append({"params": [rest.pop(name) for name in names], **values})
+    return [{"params": list(rest.values())}, *made]
 
 
 def deepspeed(data: Data, optimizer: Optimizer) -> Step:
@@ -78,7 +93,7 @@ def _tensors(torch: Any, data: Data) -> list[Any]:
 
 
 class TorchStep:
-    """A step of PyTorch with what training loops have around it, if it is wanted: clipping before, averages after.
+    """A step of PyTorch with what training loops have around it: clipping before, averages and a schedule after.
 
     Attributes:
         tensors: the parameters. Clipping multiplies their gradients in place in every step, from the second on by
@@ -86,10 +101,10 @@ class TorchStep:
         averages: what follows them, if anything does.
     """
 
-    def __init__(self, step: Step, tensors: list[Any], optimizer: Optimizer) -> None:
+    def __init__(self, step: Step, tensors: list[Any], optimizer: Optimizer, schedule: Step | None = None) -> None:
         torch: Any = import_module("torch")
         h = options(optimizer)
-        self.tensors, self._step, self._limit = tensors, step, h.clip_norm
+        self.tensors, self._step, self._schedule, self._limit = tensors, step, schedule, h.clip_norm
         self._clip = torch.nn.utils.clip_grad_norm_
         self.averages: list[Any] = []
         if h.ema is not None:
@@ -102,6 +117,8 @@ class TorchStep:
         self._step()
         if self.averages:
             self._follow(self.averages, self.tensors, None)
+        if self._schedule:
+            self._schedule()
 
 
 class OptaxStep:

@@ -1,6 +1,10 @@
 """Plain NumPy's whole step: the rule on whole arrays, and one pass for each thing that is around it."""
 
+from fnmatch import fnmatchcase
+from functools import partial
 from math import sqrt
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -18,20 +22,32 @@ class PlainStep:
     """
 
     def __init__(self, optimizer: Optimizer, params: Arrays) -> None:
-        self.params, self._h = params, options(optimizer)
-        self._rule = PlainNumpy(optimizer, params)
+        self.params, self._h, self._steps = params, options(optimizer), 0
+        self._lr = self._h.lr if callable(self._h.lr) else None
+        cls: Any = type(optimizer)
+        rule: Any = SimpleNamespace(rule=cls.rule, slots=cls.slots, scalars=partial(cls.scalars, self._h))
+        self._rule = PlainNumpy(rule, params)
+        self._decay = {name: number for name in params if (number := self._decay_of(name))}
         self.average = {} if self._h.ema is None else {name: param.copy() for name, param in params.items()}
+
+    def _decay_of(self, name: str) -> float:
+        for pattern, values in (self._h.groups or {}).items():
+            if fnmatchcase(name, pattern):
+                return float(values["weight_decay"])  # the only one that recipes have
+        return float(self._h.weight_decay)
 
     def update(self, grads: Arrays) -> None:
         """Make a step."""
         h = self._h
+        if self._lr:
+            h.lr = self._lr(self._steps)
+            self._steps += 1
         if h.clip_norm is not None:
             norm = sqrt(sum(float(np.vdot(grad, grad)) for grad in grads.values()))
             scale = min(1.0, h.clip_norm / (norm + 1e-6))
             grads = {name: scale * grad for name, grad in grads.items()}
-        if h.weight_decay:
-            for param in self.params.values():
-                param *= 1 - h.lr * h.weight_decay  # decoupled from the gradient
+        for name, decay in self._decay.items():
+            self.params[name] *= 1 - h.lr * decay  # decoupled from the gradient
         self._rule.update(grads)
         for name, average in self.average.items():
             average += (1 - h.ema) * (self.params[name] - average)

@@ -1,13 +1,13 @@
 """What a step computes: each optimizer alone, and Adam with all that a training loop has around it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import NamedTuple
 
 import fastoptim
 from bench.ceiling import Traffic
 from bench.options import options
-from fastoptim import Optimizer
+from fastoptim import Optimizer, schedules
 
 
 class Recipe(NamedTuple):
@@ -16,10 +16,16 @@ class Recipe(NamedTuple):
     Attributes:
         what: what it consists of.
         make: a new optimizer.
+        works: the workloads that it suits, or None for all.
     """
 
     what: str
     make: Callable[[], Optimizer]
+    works: Collection[str] | None = None
+
+    def suits(self, work: str) -> bool:
+        """Whether this workload takes it."""
+        return self.works is None or work in self.works
 
     @property
     def traffic(self) -> Traffic:
@@ -32,8 +38,17 @@ class Recipe(NamedTuple):
 _PUBLIC = (getattr(fastoptim, name) for name in fastoptim.__all__)
 _FOUND = [x for x in _PUBLIC if isinstance(x, type) and issubclass(x, Optimizer) and x is not Optimizer]
 _WHOLE = partial(fastoptim.Adam, eps_hat=False, clip_norm=1.0, weight_decay=0.01, decoupled=True, ema=0.999)
+
+
+def _training_loop() -> Optimizer:
+    """Everything that the README's loop switches on: networks have biases, which do not decay."""
+    lr = schedules.warmup(schedules.cosine(1e-3, steps=10_000), steps=500)
+    return _WHOLE(lr=lr, groups={"b*": {"weight_decay": 0.0}})
+
+
 _ALL = {x.__name__.lower(): Recipe(x.__name__, x) for x in _FOUND} | {
-    "whole step": Recipe("clip + AdamW + EMA", _WHOLE)
+    "whole step": Recipe("clip + AdamW + EMA", _WHOLE),
+    "training loop": Recipe("clip + AdamW + groups + EMA + schedule", _training_loop, ("mnist_mlp", "rl_mlp")),
 }
 # by traffic: those that share a ceiling follow each other
 RECIPES = dict(sorted(_ALL.items(), key=lambda item: (item[1].traffic, item[0])))

@@ -4,66 +4,88 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from rich.box import MARKDOWN, SIMPLE_HEAD
-from rich.console import Console
-
-from bench.chart import draw
-from bench.neighbours import LIMIT
-from bench.runs import RunError, load
-from bench.tables import MARK, changes, others, steps
+from bench.needs import need
+from bench.verdicts import EFFECT, EXIT, Status
 
 WIDE = 200  # columns: a Markdown table's rows must not be broken
+LEAST = 140  # nor words, in a narrow terminal
+
+
+class Parser(argparse.ArgumentParser):
+    """Ends with our status for errors: argparse's own is 2, which has another meaning here."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say how the command is used, and what was wrong."""
+        self.print_usage(sys.stderr)
+        self.exit(Status.ERROR, f"{self.prog}: error: {message}\n")
+
+
+def percent(text: str) -> float:
+    """A number above zero."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number of percent above 0, got {text}")
+    return value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     options = _parser().parse_args(arguments)
-    console = Console(width=WIDE if options.markdown else None, highlight=False)
+    need("bench.report", "rich", *(["matplotlib"] if options.output else []))
+    from rich.box import MARKDOWN, SIMPLE_HEAD
+    from rich.console import Console
+
+    from bench.compare import compare
+    from bench.runs import RunError, load
+    from bench.tables import changes, others, steps
+
+    console = Console(width=WIDE if options.markdown else max(Console().width, LEAST), highlight=False)
     box = MARKDOWN if options.markdown else SIMPLE_HEAD
-    flagged = 0
+    status = Status.FINE
     try:
         run = load(options.run)
         if options.against:
             old = load(options.against)
-            table, flagged = changes(old, run, options.threshold / 100, box)
-            tables = [table]
+            comparison = compare(old, run, options.threshold / 100)
+            status, tables = comparison.status, [changes(comparison, box)]
         else:
             tables = [steps(run, options.optimizer, box), *others(run, box)]
         if options.output:
+            from bench.chart import draw
+
             draw(run, options.optimizer or "adam", options.output)
     except RunError as error:
         print(f"bench.report: {error}", file=sys.stderr)
-        return 2
+        return Status.ERROR
     for table in tables:
         if table.row_count:
             console.print(table)
-    console.print(str(run))
-    if any(case.disturbed for case in run.cases.values()):
-        console.print(f"{MARK} other processes took more than {LIMIT:.0%} of the CPU time meanwhile: measure again")
+    console.print(f"{run.commit}; {run}" if not options.against else f"new: {run.commit}; {run}")
     if options.against:
-        console.print(f"before: {old}")
-        console.print(f"{flagged} of {table.row_count} changed by more than {options.threshold:g} %")
-    return int(options.fail and flagged > 0)
+        console.print(f"old: {old.commit}; {old}")
+        console.print("In brackets: contenders whose code is the same in both runs. What they changed by is the noise.")
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m bench.report",
         description="Show a saved run of the benchmarks as a table and a chart, or compare two runs.",
         epilog="A run is saved by: python -m pytest bench --benchmark-json run.json. Speeds are given as parts of the "
         "ceiling: of a loop that reads and writes the same number of arrays and computes next to nothing, measured in "
-        "turn with each contender. Compare runs by these ratios; seconds change with the machine and its other work.",
+        "turn with each contender. Compare runs by these ratios; seconds change with the machine and its other work. "
+        f"{EXIT} Without --against it is 0 or 3.",
     )
     parser.add_argument("run", type=Path, help="the run's JSON file")
     parser.add_argument("--optimizer", metavar="NAME", help="its steps alone (table: all; chart: adam)")
-    parser.add_argument("--output", type=Path, metavar="PNG", help="write a chart")
+    parser.add_argument("--output", type=Path, metavar="PNG", help="write a chart; without it, none is drawn")
     parser.add_argument("--markdown", action="store_true", help="print Markdown")
     parser.add_argument("--against", type=Path, metavar="OLD", help="compare with an older run's ratios")
     parser.add_argument(
-        "--threshold", type=float, default=10.0, metavar="PERCENT", help="flag what changed by more (%(default)g %%)"
+        "--threshold", type=percent, default=EFFECT, metavar="PERCENT", help="a smaller change is none (%(default)g %%)"
     )
-    parser.add_argument("--fail", action="store_true", help="exit with status 1 if anything is flagged")
     return parser
 
 

@@ -1,29 +1,29 @@
 """Ways of calling an optimizer on small arrays that real NumPy programs have, each beside NumPy doing the same."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import cycle
 from typing import Any
 
 import numpy as np
 
 import fastoptim
-from bench.calls import Calls, Way, model, plain_numpy, same_dict
+from bench.calls import Calls, Way, plain_numpy, same_dict
 from bench.plain import PlainStep
+from bench.recipes import RECIPES
 from bench.workloads import WORKLOADS, Arrays, Workload, mlp
-from fastoptim import schedules
 from fastoptim.cli.plain_numpy import PlainNumpy
 
 SIX = Workload("six arrays", "17,500 parameters in 6 arrays", mlp(80, 128, 52, 8))
 TINY = Workload("3 x 10", "one array of 3 x 10", [(3, 10)])
 RL = WORKLOADS["rl_mlp"]
-WHOLE: dict[str, Any] = {"clip_norm": 1.0, "weight_decay": 0.01, "decoupled": True, "ema": 0.999}
 CALLS = 4  # that make one step
 ALIVE = 100  # sets of parameters that stay in memory, so that new arrays have new addresses
 
 
 def per_array(*, one_optimizer: bool) -> Calls:
     """A call for each array, as frameworks have it whose layers update themselves."""
-    params, grads = model(SIX)
+    params, grads = SIX.data()
     one, turns = fastoptim.Adam(), cycle(grads)
     optimizers = {name: one if one_optimizer else fastoptim.Adam() for name in params}
 
@@ -37,7 +37,7 @@ def per_array(*, one_optimizer: bool) -> Calls:
 
 def two_halves() -> Calls:
     """One optimizer for two networks in turn, as an actor and a critic."""
-    (params, grads), opt = model(SIX), fastoptim.Adam()
+    (params, grads), opt = SIX.data(), fastoptim.Adam()
     turns, names = cycle(grads), list(params)
     first, second = ({name: params[name] for name in part} for part in (names[:3], names[3:]))
 
@@ -51,7 +51,7 @@ def two_halves() -> Calls:
 
 def new_parameters() -> Calls:
     """Arrays that the optimizer has not seen before in every step: `self.W = ...`."""
-    (params, grads), opt = model(SIX), fastoptim.Adam()
+    (params, grads), opt = SIX.data(), fastoptim.Adam()
     turns, new, alive = cycle(grads), params, cycle(range(ALIVE))
     kept = [params] * ALIVE
 
@@ -65,7 +65,7 @@ def new_parameters() -> Calls:
 
 def changed_gradients(change: Callable[[int, Arrays], Arrays]) -> Calls:
     """Every set of gradients is changed before anything is measured: `change(i, grads)`, `i` being its place."""
-    (params, grads), opt = model(SIX), fastoptim.Adam()
+    (params, grads), opt = SIX.data(), fastoptim.Adam()
     turns = cycle([change(i, arrays) for i, arrays in enumerate(grads)])
     return Calls(lambda: opt.update(params, next(turns)))
 
@@ -83,14 +83,14 @@ def one_float64(i: int, grads: Arrays) -> Arrays:
 
 
 def one_tiny_array() -> Calls:
-    (params, grads), opt = model(TINY), fastoptim.SGD()
+    (params, grads), opt = TINY.data(), fastoptim.SGD()
     turns = cycle(grads)
     return Calls(lambda: opt.update(params, next(turns)))
 
 
 def one_tiny_array_in_numpy() -> Calls:
     """As short as it can be written: there is hardly anything to compute."""
-    params, grads = model(TINY)
+    params, grads = TINY.data()
     turns, lr = cycle(grads), 0.01
 
     def step() -> None:
@@ -102,28 +102,22 @@ def one_tiny_array_in_numpy() -> Calls:
 
 
 def flat() -> Calls:
-    opt, params = fastoptim.Adam(), fastoptim.flatten(model(RL).params)
+    opt, params = fastoptim.Adam(), fastoptim.flatten(RL.data().params)
     grads = params.zeros_like()
     grads.buffer[...] = 1
     return Calls(lambda: opt.update(params, grads))
 
 
-def training_loop() -> Calls:
+def training_loop(*, plain: bool = False) -> Calls:
     """Everything that README's loop switches on."""
-    lr = schedules.warmup(schedules.cosine(1e-3, steps=10_000), steps=500)
-    return same_dict(RL, lr=lr, groups={"b*": {"weight_decay": 0.0}}, **WHOLE)
-
-
-def whole_step_in_numpy() -> Calls:
-    """The same without schedule and groups."""
-    params, grads = model(RL)
-    plain, turns = PlainStep(fastoptim.Adam(**WHOLE), params), cycle(grads)
-    return Calls(lambda: plain.update(next(turns)))
+    (params, grads), opt = RL.data(), RECIPES["training loop"].make()
+    update, turns = PlainStep(opt, params).update if plain else partial(opt.update, params), cycle(grads)
+    return Calls(lambda: update(next(turns)))
 
 
 def accumulated() -> Calls:
     """The call that steps, after those that only add."""
-    (params, grads), opt = model(RL), fastoptim.Adam(accumulate=CALLS)
+    (params, grads), opt = RL.data(), fastoptim.Adam(accumulate=CALLS)
     turns = cycle(grads)
 
     def prepare() -> None:
@@ -134,7 +128,7 @@ def accumulated() -> Calls:
 
 
 def accumulated_in_numpy() -> Calls:
-    params, grads = model(RL)
+    params, grads = RL.data()
     plain, turns = PlainNumpy(fastoptim.Adam(), params), cycle(grads)
     sums = {name: np.zeros_like(param) for name, param in params.items()}
 
@@ -171,9 +165,9 @@ SMALL = {
     "NumPy, 3 x 10, SGD": Way(one_tiny_array_in_numpy),
     "RL MLP": Way(lambda: same_dict(RL), "NumPy, RL MLP"),
     "RL MLP, flat": Way(flat, "NumPy, RL MLP"),
-    "RL MLP, training loop": Way(training_loop, "NumPy, RL MLP, whole step"),
+    "RL MLP, training loop": Way(training_loop, "NumPy, RL MLP, training loop"),
     "RL MLP, accumulate=4, the step": Way(accumulated, "NumPy, RL MLP, accumulated"),
     "NumPy, RL MLP": Way(lambda: plain_numpy(RL)),
-    "NumPy, RL MLP, whole step": Way(whole_step_in_numpy),
+    "NumPy, RL MLP, training loop": Way(lambda: training_loop(plain=True)),
     "NumPy, RL MLP, accumulated": Way(accumulated_in_numpy),
 }

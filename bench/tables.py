@@ -1,79 +1,58 @@
 """Saved runs as tables."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
 
-from matplotlib.ticker import EngFormatter
 from rich.box import MARKDOWN, Box
 from rich.table import Table
 
-from bench.contenders import TABLE
-from bench.runs import Case, Key, Run, RunError
+from bench.compare import Comparison
+from bench.contenders import OURS, TABLE
+from bench.limits import lead
+from bench.runs import Case, Key, Run
+from bench.units import seconds
+from bench.verdicts import STYLES, Verdict
 from bench.workloads import WORKLOADS
 
-OURS = "fastoptim"  # the contender whose speed is divided by the others'
-MARK = "?"  # behind results that were disturbed
-seconds = EngFormatter(unit="s", places=1)
+INCONCLUSIVE = str(Verdict.INCONCLUSIVE)
+Cell = Callable[[Case], str]
+SPEEDS: dict[str, Cell] = {"Time": lambda case: seconds(case.seconds), "GB/s": lambda case: f"{case.gb_per_s:.1f}"}
+TIME = {"Time": SPEEDS["Time"]}
+MEMORY: dict[str, Cell] = {"Extra memory": lambda case: "" if case.memory is None else f"{case.memory:.1%}"}
+
+
+def _ratio(name: str, template: str, *, inverse: bool = False) -> dict[str, Cell]:
+    return {name: lambda case: template.format(1 / case.ratio if inverse else case.ratio)}
+
 
 # What is measured in turn with something else than the ceiling: by that, the first column's name, and the others
-OTHERS: dict[str, tuple[str, dict[str, Callable[[Case], str]]]] = {
-    "import_numba": (
-        "New process",
-        {
-            "Time": lambda case: seconds(case.seconds),
-            "Time of import numba": lambda case: f"{1 / case.ratio:.2f} x{_mark(case)}",
-        },
-    ),
-    "save_file": (
-        "Saved",
-        {
-            "Time": lambda case: seconds(case.seconds),
-            "GB/s": lambda case: f"{case.gb_per_s:.1f}",
-            "Of safetensors' speed": lambda case: f"{case.ratio:.1%}{_mark(case)}",
-            "Extra memory": lambda case: "" if case.memory is None else f"{case.memory:.1%}",
-        },
-    ),
-    "numpy": (
-        "Way of calling",
-        {
-            "Time": lambda case: seconds(case.seconds),
-            "Of NumPy's speed": lambda case: f"{case.ratio:.2f} x{_mark(case)}",
-        },
-    ),
-    "contiguous": (
-        "Staged copies",
-        {
-            "Time": lambda case: seconds(case.seconds),
-            "Of the contiguous speed": lambda case: f"{case.ratio:.1%}{_mark(case)}",
-        },
-    ),
-    "undisturbed": (
-        "After a matrix product",
-        {
-            "Time": lambda case: seconds(case.seconds),
-            "Of the speed without": lambda case: f"{case.ratio:.1%}{_mark(case)}",
-        },
-    ),
+OTHERS: dict[str, tuple[str, dict[str, Cell]]] = {
+    "import_numba": ("New process", TIME | _ratio("Time of import numba", "{:.2g} x", inverse=True)),
+    "save_file": ("Saved", SPEEDS | _ratio("Of safetensors' speed", "{:.1%}") | MEMORY),
+    "load_file": ("Loaded", SPEEDS | _ratio("Of safetensors' speed", "{:.1%}") | MEMORY),
+    "numpy": ("Way of calling", TIME | _ratio("Of NumPy's speed", "{:.2f} x")),
+    "contiguous": ("Staged copies", TIME | _ratio("Of the contiguous speed", "{:.1%}")),
+    "undisturbed": ("After a matrix product", TIME | _ratio("Of the speed without", "{:.1%}")),
+    "training_in_numpy": ("Training on the digits", TIME | _ratio("Of plain NumPy's speed", "{:.2f} x")),
 }
 
 
 def steps(run: Run, recipe: str | None, box: Box) -> Table:
     """Every contender's step, of one recipe or of all."""
-    table = _table("Time", "GB/s", "Of ceiling", "Speed-up", box=box)
+    table = _table("Time", "GB/s", "Of ceiling", "Speed-up", "Threads", box=box)
+    rows: list[Sequence[str]] = []
     for (_, name), cases in groupby(run.against("ceiling"), key=lambda case: case.key[:2]):
         if recipe not in (None, name):
             continue
-        if box is not MARKDOWN:  # which has no lines between rows
-            table.add_section()
-        for case in cases:
-            table.add_row(
-                *_names(case.key),
-                seconds(case.seconds),
-                f"{case.gb_per_s:.1f}",
-                f"{case.ratio:.1%}{_mark(case)}",
-                _lead(run, case),
-            )
-    return table
+        for i, case in enumerate(cases):
+            speed_up, why = _lead(run, case)
+            cells = [seconds(case.seconds), f"{case.gb_per_s:.1f}", f"{case.ratio:.1%}", speed_up]
+            if case.doubt:
+                cells, why = ["", "", INCONCLUSIVE, ""], case.doubt
+            rows.append((*_names(case.key), *cells, str(case.threads or ""), why))
+            if i == 0 and box is not MARKDOWN and len(rows) > 1:  # which has no lines between rows
+                rows.insert(len(rows) - 1, ())
+    return _filled(table, rows)
 
 
 def others(run: Run, box: Box) -> list[Table]:
@@ -83,32 +62,26 @@ def others(run: Run, box: Box) -> list[Table]:
         table = Table(title, box=box)
         for name in columns:
             table.add_column(name, justify="right")
+        rows: list[Sequence[str]] = []
         for case in run.against(baseline):
-            table.add_row(_names(case.key)[2], *(text(case) for text in columns.values()))
-        tables.append(table)
+            cells = [text(case) for text in columns.values()]
+            if case.doubt:
+                cells = [INCONCLUSIVE, *[""] * (len(cells) - 1)]
+            rows.append((_names(case.key)[2], *cells, case.doubt))
+        tables.append(_filled(table, rows))
     return tables
 
 
-def changes(old: Run, new: Run, threshold: float, box: Box) -> tuple[Table, int]:
-    """The ratios of two runs side by side, and how many changed by more than `threshold`, 0.1 for 10 %.
-
-    Raises:
-        RunError: the runs have nothing in common.
-    """
-    table = _table("Old ratio", "New ratio", "Change", "", box=box)
-    flagged = 0
-    for key in (key for key in new.cases if key in old.cases):
-        ratios = old.cases[key].ratio, new.cases[key].ratio
-        change = ratios[1] / ratios[0] - 1
-        flag, style = "", ""
-        if abs(change) > threshold:
-            flagged += 1
-            flag, style = ("faster", "green") if change > 0 else ("slower", "bold red")
-        flag += _mark(old.cases[key], new.cases[key])
-        table.add_row(*_names(key), *(f"{ratio:.3f}" for ratio in ratios), f"{change:+.1%}", flag, style=style)
-    if not table.row_count:
-        raise RunError("the two runs have no case in common")
-    return table, flagged
+def changes(comparison: Comparison, box: Box) -> Table:
+    """The ratios of two runs side by side, with what can be said about their change."""
+    table = _table("Old ratio", "New ratio", "Change of the speed", "Verdict", box=box)
+    for name, old, new, change, verdict, why, control in comparison.rows:
+        ratios = ["" if case.doubt else f"{case.ratio:.3g}" for case in (old, new)]
+        said = f"({verdict})" if control else str(verdict)
+        why = f": {why}" if why else ""
+        style = "dim" if control else STYLES[verdict]
+        table.add_row(*_names(name), *ratios, str(change or ""), said + why, style=style)
+    return table
 
 
 def _table(*numbers: str, box: Box) -> Table:
@@ -116,7 +89,20 @@ def _table(*numbers: str, box: Box) -> Table:
     for name in "Workload", "Optimizer", "Contender":
         table.add_column(name, no_wrap=True)
     for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=name != "Verdict")
+    return table
+
+
+def _filled(table: Table, rows: list[Sequence[str]]) -> Table:
+    """With these rows; an empty one is a line. The last cells say why something is inconclusive, if anything is."""
+    said = any(row and row[-1] for row in rows)
+    if said:
+        table.add_column("Why")
+    for row in rows:
+        if row:
+            table.add_row(*(row if said else row[:-1]))
+        else:
+            table.add_section()
     return table
 
 
@@ -129,12 +115,14 @@ def _names(key: Key) -> tuple[str, str, str]:
     )
 
 
-def _mark(*cases: Case) -> str:
-    return MARK if any(case.disturbed for case in cases) else ""
+def _lead(run: Run, case: Case) -> tuple[str, str]:
+    """How many times as fast as this contender fastoptim is, and why that is inconclusive.
 
-
-def _lead(run: Run, case: Case) -> str:
-    """How many times as fast as this contender fastoptim is, by their ratios: those hold in a noisy run, too."""
+    Only where both were measured in the same rounds: then they have the same baseline, turn for turn.
+    """
     work, recipe, contender = case.key
     ours = run.cases.get((work, recipe, OURS))
-    return f"{ours.ratio / case.ratio:.1f} x" if ours and contender != OURS else ""
+    if ours is None or contender == OURS or ours.doubt or case.doubt or ours.turns.baseline != case.turns.baseline:
+        return "", ""
+    times, why = lead(ours.turns, case.turns)
+    return (INCONCLUSIVE, why) if why else (f"{times:.1f} x", "")

@@ -37,8 +37,7 @@ def test_product(contender: str, benchmark: Any, effort: Effort, machine: dict[s
             work="product",
             optimizer=RECIPE,
             contender=contender,
-            ratio_to_undisturbed=measured.ratio,
-            neighbours=measured.neighbours,
+            **measured.info("undisturbed"),
             **machine,
         )
 

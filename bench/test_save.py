@@ -93,7 +93,7 @@ def save_file(path: Path, arrays: Arrays) -> None:
         os.fsync(file.fileno())
 
 
-def results(work: str, measured: Measured, arrays: Arrays) -> dict[str, Any]:
+def results(work: str, measured: Measured, baseline: str, arrays: Arrays) -> dict[str, Any]:
     """What both cases have to say."""
     size = sum(array.nbytes for array in arrays.values())
     return {
@@ -101,7 +101,7 @@ def results(work: str, measured: Measured, arrays: Arrays) -> dict[str, Any]:
         "contender": f"{size / 1e9:.3g} GB",
         "bytes": size,
         "gb_per_s": size / measured.seconds / 1e9,
-        "neighbours": measured.neighbours,
+        **measured.info(baseline),
     }
 
 
@@ -113,8 +113,7 @@ def test_save(folder: Path, layers: int, benchmark: Any, effort: Effort, machine
     measured = measure_in_turn(benchmark, step, baseline, replace(effort, settle_seconds=0.0))
     if measured:
         benchmark.extra_info.update(
-            **results("save", measured, arrays),
-            ratio_to_save_file=measured.ratio,
+            **results("save", measured, "save_file", arrays),
             memory=extra_memory(SAVING, layers, folder / "memory.safetensors"),
             **machine,
         )
@@ -136,8 +135,7 @@ def test_load(folder: Path, layers: int, benchmark: Any, effort: Effort, machine
     if measured:
         memory = {name: extra_memory(program, layers, ours) for name, program in RESUMING.items()}
         benchmark.extra_info.update(
-            **results("load", measured, arrays),
-            ratio_to_load_file=measured.ratio,
+            **results("load", measured, "load_file", arrays),
             memory=max((each for each in memory.values() if each is not None), default=None),
             memory_by_process=memory,
             **machine,

@@ -37,8 +37,7 @@ def test_start(program: str, benchmark: Any, effort: Effort, machine: dict[str, 
         benchmark.extra_info.update(
             work="start",
             contender=program,
-            ratio_to_import_numba=measured.ratio,
-            neighbours=measured.neighbours,
+            **measured.info("import_numba"),
             **machine,
         )
 
@@ -54,15 +53,14 @@ def test_nothing_compiled(which: str, benchmark: Any, effort: Effort, machine: d
         CLOCK.seconds += found[f"{which} update, cold"][1]
         kernels = found[f"kernels compiled for the {which}"][0]
 
-    effort = replace(effort, rounds=(1, 3), round_seconds=0.0, settle_seconds=0.0)
+    effort = replace(effort, rounds=(min(5, effort.rounds[0]), 5), round_seconds=0.0, settle_seconds=0.0)
     benchmark.group = "start"
     measured = measure_in_turn(benchmark, step, partial(run, "import numba"), effort, CLOCK.now)
     if measured:
         benchmark.extra_info.update(
             work="start",
             contender=f"{which} update, nothing compiled",
-            ratio_to_import_numba=measured.ratio,
+            **measured.info("import_numba"),
             compiled=kernels,
-            neighbours=measured.neighbours,
             **machine,
         )

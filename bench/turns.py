@@ -7,6 +7,7 @@ from statistics import median
 from time import perf_counter
 from typing import Any, NamedTuple
 
+from bench.limits import BASELINES
 from bench.neighbours import Neighbours
 
 Step = Callable[[], object]
@@ -36,19 +37,24 @@ class Effort:
 
     Attributes:
         seconds: for all rounds of one case together.
-        rounds: the fewest and the most rounds.
+        rounds: the fewest and the most rounds. From five on, the middle half of them tells how far they spread.
+        layouts: how often the arrays of contenders are allocated anew: where they lie in memory decides on the speed of
+            some, and one allocation would give its own answer.
+        tries: how often contenders are measured at most, where results are inconclusive.
         round_seconds: what a round takes at least, by repeating fast steps in it.
         settle_seconds: for unmeasured steps after each change of turn, as long as one takes less than that. They bring
             the arrays back into the caches, and another library's threads stop spinning for more work meanwhile.
     """
 
     seconds: float = 0.3
-    rounds: tuple[int, int] = (5, 30)
+    rounds: tuple[int, int] = (9, 30)
+    layouts: int = 3
+    tries: int = 2
     round_seconds: float = 0.01
     settle_seconds: float = 0.005
 
 
-QUICK = Effort(seconds=0.0, rounds=(1, 1), round_seconds=0.001, settle_seconds=0.0)
+QUICK = Effort(seconds=0.0, rounds=(1, 1), layouts=1, tries=1, round_seconds=0.001, settle_seconds=0.0)
 
 
 class Turn:
@@ -82,14 +88,29 @@ class Measured(NamedTuple):
     """What was measured.
 
     Attributes:
-        seconds: of one step, the median.
-        ratio: the speed of the step divided by that of the baseline just before and after: the median of all rounds.
+        turns: the seconds of one step in each round.
+        baseline: the same of what was measured in turn with it.
         neighbours: the part of the machine's CPU time that others have taken meanwhile, or None if unknown.
     """
 
-    seconds: float
-    ratio: float
+    turns: list[float]
+    baseline: list[float]
     neighbours: float | None
+
+    @property
+    def seconds(self) -> float:
+        """Of one step, the median."""
+        return median(self.turns)
+
+    def info(self, baseline: str) -> dict[str, Any]:
+        """What a saved run says about it. `baseline` is one of `BASELINES`: what it was measured in turn with."""
+        if baseline not in BASELINES:
+            raise ValueError(f"expected a baseline of {list(BASELINES)}, got {baseline!r}")
+        return {
+            f"ratio_to_{baseline}": median(b / own for own, b in zip(self.turns, self.baseline, strict=True)),
+            "turns": {"seconds": self.turns, "baseline": self.baseline},
+            "neighbours": self.neighbours,
+        }
 
 
 def measure_in_turn(
@@ -118,6 +139,6 @@ def measure_in_turn(
     benchmark.pedantic(mine.step, rounds=mine.rounds, iterations=mine.calls, teardown=change_turn)
     if benchmark.disabled:
         return None
-    rounds = benchmark.stats.stats.data
-    ratios = [(before + after) / 2 / own for own, (before, after) in zip(rounds, pairwise(baselines), strict=False)]
-    return Measured(benchmark.stats.stats.median, median(ratios), neighbours.share())
+    rounds = list(benchmark.stats.stats.data)
+    around = [(before + after) / 2 for before, after in pairwise(baselines)]
+    return Measured(rounds, around[: len(rounds)], neighbours.share())

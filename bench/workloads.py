@@ -1,7 +1,7 @@
 """What is updated: lists of array shapes, from one huge array to a handful of tiny ones."""
 
 from functools import cached_property
-from itertools import pairwise
+from itertools import count, pairwise
 from math import prod
 from typing import Any, NamedTuple
 
@@ -39,6 +39,12 @@ class Workload:
         """The number of elements."""
         return sum(map(prod, self.shapes))
 
+    @property
+    def named(self) -> dict[str, Shape]:
+        """The shapes by the names `W1`, `b1`, `W2`, ...: a vector is taken for a bias."""
+        weights, biases = count(1), count(1)
+        return {f"W{next(weights)}" if len(shape) > 1 else f"b{next(biases)}": shape for shape in self.shapes}
+
     def data(self) -> Data:
         """Parameters and gradients in new arrays.
 
@@ -51,7 +57,7 @@ class Workload:
         random = np.random.default_rng(0)
 
         def arrays() -> Arrays:
-            return {f"array{i}": random.standard_normal(shape, np.float32) for i, shape in enumerate(self.shapes)}
+            return {name: random.standard_normal(shape, np.float32) for name, shape in self.named.items()}
 
         params, grads = arrays(), [arrays()]
         while len(grads) < TURNS:
