@@ -33,7 +33,7 @@ def percent(text: str) -> float:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     options = _parser().parse_args(arguments)
-    need("bench.report", "rich", *(["matplotlib"] if options.output else []))
+    need("bench.report", "rich", *["matplotlib"] * bool(options.output), *["scipy"] * bool(options.against))
     from rich.box import MARKDOWN, SIMPLE_HEAD
     from rich.console import Console
 

@@ -12,6 +12,7 @@ from bench.calls import Calls, Way, plain_numpy, same_dict
 from bench.plain import PlainStep
 from bench.recipes import RECIPES
 from bench.workloads import WORKLOADS, Arrays, Workload, mlp
+from fastoptim import schedules
 from fastoptim.cli.plain_numpy import PlainNumpy
 
 SIX = Workload("six arrays", "17,500 parameters in 6 arrays", mlp(80, 128, 52, 8))
@@ -101,8 +102,20 @@ def one_tiny_array_in_numpy() -> Calls:
     return Calls(step)
 
 
-def flat() -> Calls:
-    opt, params = fastoptim.Adam(), fastoptim.flatten(RL.data().params)
+# What one option costs a small network: by its name, the hyperparameters that switch it on.
+COSTS: dict[str, dict[str, Any]] = {
+    "lr a schedule": {"lr": schedules.cosine(1e-3, steps=1_000_000)},
+    "clip_norm": {"clip_norm": 1.0},
+    "clip_norm and schedule": {"clip_norm": 1.0, "lr": schedules.cosine(1e-3, steps=1_000_000)},
+    "clip_value": {"clip_value": 1.0},
+    "weight_decay": {"weight_decay": 0.01, "decoupled": True},
+    "ema": {"ema": 0.999},
+    "groups": {"weight_decay": 0.01, "groups": {"1": {"weight_decay": 0.0}}},
+}
+
+
+def flat(**options: Any) -> Calls:
+    opt, params = fastoptim.Adam(**options), fastoptim.flatten(RL.data().params)
     grads = params.zeros_like()
     grads.buffer[...] = 1
     return Calls(lambda: opt.update(params, grads))
@@ -165,6 +178,7 @@ SMALL = {
     "NumPy, 3 x 10, SGD": Way(one_tiny_array_in_numpy),
     "RL MLP": Way(lambda: same_dict(RL), "NumPy, RL MLP"),
     "RL MLP, flat": Way(flat, "NumPy, RL MLP"),
+    **{f"RL MLP, flat, {name}": Way(partial(flat, **options)) for name, options in COSTS.items()},
     "RL MLP, training loop": Way(training_loop, "NumPy, RL MLP, training loop"),
     "RL MLP, accumulate=4, the step": Way(accumulated, "NumPy, RL MLP, accumulated"),
     "NumPy, RL MLP": Way(lambda: plain_numpy(RL)),

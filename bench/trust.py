@@ -100,7 +100,7 @@ def counted(verdicts: Iterable[Verdict]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     options = _parser().parse_args(arguments)
-    need("bench.trust", "pytest", "pytest-benchmark")
+    need("bench.trust", "pytest", "pytest-benchmark", "scipy")
     effect, wrong = options.threshold / 100, 0
     with TemporaryDirectory() as one, TemporaryDirectory() as two:
         same, slower = copy_to(Path(one), slower=False), copy_to(Path(two), slower=True)

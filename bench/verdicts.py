@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from enum import IntEnum, StrEnum
 from functools import lru_cache
-from math import atan, cos, exp, log, pi, sin, sqrt
+from math import exp, log, sqrt
 from statistics import median, stdev
 from typing import NamedTuple
 
@@ -101,20 +101,6 @@ def paired(logs: Sequence[float], tests: int) -> Change | None:
 @lru_cache(maxsize=256)  # every case of a report asks for the same
 def student(degrees: int, outside: float) -> float:
     """How far from zero Student's t lies with the probability `outside`, on both sides together."""
-    low, high = 0.0, 1e6
-    while high - low > 1e-9 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if 1 - _inside(middle, degrees) > outside else (low, middle)
-    return high
+    from scipy.special import stdtrit  # an extra, see bench.needs
 
-
-def _inside(t: float, degrees: int) -> float:
-    """The probability of lying between -t and t (Abramowitz & Stegun 1964, 26.7.3 and 26.7.4)."""
-    angle = atan(t / sqrt(degrees))
-    odd = degrees % 2
-    term = cos(angle) if odd else 1.0
-    total = term if degrees > 1 else 0.0
-    for k in range(2 + odd, degrees - 1, 2):
-        term *= (k - 1) / k * cos(angle) ** 2
-        total += term
-    return 2 / pi * (angle + sin(angle) * total) if odd else sin(angle) * total
+    return float(stdtrit(degrees, 1 - outside / 2))

@@ -17,7 +17,7 @@ ROUNDS_AGAINST = 10  # of which so many changes at once can be judged
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     options = _parser().parse_args(arguments)
-    need("bench.ways", "rich")
+    need("bench.ways", "rich", *["scipy"] * bool(options.against))
     from rich.box import MARKDOWN, SIMPLE_HEAD
     from rich.console import Console
 

@@ -186,6 +186,11 @@ class Optimizer(Algorithm):
         with holding_averages(self._stepper, self.averages, params):
             yield
 
+    @property
+    def is_averaged(self) -> bool:
+        """Whether some parameters hold their averages for now: within `with opt.averaged(params):`."""
+        return self._stepper.is_averaged
+
     def to(self, device: str) -> Self:
         """Move the state to "cuda", the current GPU, or "cpu", to go on there.
 
@@ -217,8 +222,11 @@ class Optimizer(Algorithm):
 
         Raises:
             KeyError, TypeError, ValueError: something is missing or not what it has to be; nothing has changed then.
+            RuntimeError: the parameters are the averages for a while (`averaged`).
             CheckpointError, OSError: a file's array cannot be read; the state may hold anything then.
         """
+        if self.is_averaged:
+            raise RuntimeError("load_state_dict: the parameters are the averages, expected the end of `averaged`")
         values = checked_values(self, saved, hyperparameters)
         counts, store, accumulator = loaded(saved, values, self._stepper, self._accumulator)
         self._stepper.take(counts, store)

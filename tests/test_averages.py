@@ -183,3 +183,20 @@ def test_an_average_made_later_lies_as_the_state_does(rng):
             two.update(columns, g)
         assert_same_bits(np.ascontiguousarray(one.averages["W"]), np.ascontiguousarray(two.averages["W"]))
         assert_same_bits(turned["W"], columns["W"])
+
+
+def test_the_averages_are_not_saved_as_what_training_goes_on_with(tmp_path):
+    params, opt = {"p": np.ones(3)}, fastoptim.Adam(ema=0.5)
+    opt.update(params, params)
+    saved = opt.state_dict()
+    with opt.averaged(params):
+        assert opt.is_averaged
+        with pytest.raises(RuntimeError, match=r"the parameters are the averages.*save\(path, params\)"):
+            fastoptim.save(tmp_path / "a", params, opt)
+        with pytest.raises(RuntimeError, match="the parameters are the averages"):
+            opt.load_state_dict(saved)
+        fastoptim.save(tmp_path / "a", params)
+        average = params["p"].copy()
+    assert not opt.is_averaged
+    assert_same_bits(fastoptim.load(tmp_path / "a").params["p"], average)
+    fastoptim.save(tmp_path / "a", params, opt)

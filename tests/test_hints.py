@@ -94,6 +94,7 @@ def test_what_others_call_a_name_leads_to_one_that_exists():
         (np.float32(0), 0.0, TypeError, r"params\['b'\]: .*got float32; numbers are immutable: pass np\.array\(x\)"),
         ([0.0], [0.0], TypeError, r"params\['b'\]: expected a numpy.ndarray, got list$"),
         (np.arange(3), np.ones(3), TypeError, r"params\['b'\]: .*int64'\); \.astype\(np\.float32\) converts it"),
+        (np.ones(()), 1.0, TypeError, r"grads\['b'\]: expected an array, got float; pass np\.asarray\(x\)"),
         (np.ones(3), np.arange(3), TypeError, r"grads\['b'\]: .*int64'\); \.astype\(np\.float32\) converts it"),
         (np.ones(3), np.ones(3, complex), TypeError, r"grads\['b'\]: .*complex128'\)$"),
         (np.ones((3, 1)), np.ones(3), ValueError, r"\(3, 1\), got \(3,\); \.reshape\(\(3, 1\)\) makes it fit"),

@@ -70,7 +70,10 @@ def check_json(value: Any, what: str, depth: int = 0) -> None:
         for inner in value:
             check_json(inner, what, depth + 1)
     elif not isinstance(value, str | int | float | None):
-        raise TypeError(f"{what}: expected str, int, float, bool, None, or lists and dicts of these, got {value!r}")
+        hint = "; .item() converts it" if isinstance(value, np.generic) else ""
+        raise TypeError(
+            f"{what}: expected str, int, float, bool, None, or lists and dicts of these, got {value!r}{hint}"
+        )
 
 
 def document_of(text: str) -> dict[str, Any]:

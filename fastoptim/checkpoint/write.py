@@ -55,7 +55,7 @@ def save(path: str | os.PathLike[str], params: ByName, opt: Any = None, **metada
         ValueError: a name is no valid Unicode, or there is too much that is no array.
         OSError: the file cannot be written; `FileNotFoundError`, which names the folder, where there is no such folder.
             After any of these the old file is still there; or the new one, where its folder could not be synced.
-        RuntimeError: the safetensors package is not installed.
+        RuntimeError: the safetensors package is not installed, or the parameters are the averages for a while.
     """
     safetensors_package()  # better to notice now that the file could not be read again here
     arrays, text = _described(params, opt, metadata)
@@ -79,6 +79,11 @@ def _described(params: Any, opt: Any, metadata: dict[str, Any]) -> tuple[dict[st
     params = by_name(params, "params")
     if opt is not None and not hasattr(opt, "state_dict"):
         raise TypeError(f"opt: expected an optimizer, got {type(opt).__name__}, which has no state_dict")
+    if getattr(opt, "is_averaged", False):
+        raise RuntimeError(
+            "save: the parameters are the averages, with which training cannot go on. Save after the end of `averaged`; "
+            "to publish the averages, leave the optimizer out: save(path, params)"
+        )
     if isinstance(params, FlatDict) and params.memory is not HOST:
         params = params.to_host()
     for key, value in metadata.items():

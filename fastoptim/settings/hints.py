@@ -6,6 +6,9 @@ from collections.abc import Collection, Mapping
 # What other libraries and textbooks call a hyperparameter or an option, and what it is called here.
 CALLED_HERE: dict[str, str] = {
     "learning_rate": "lr",
+    "schedule": "lr",
+    "lr_schedule": "lr",
+    "scheduler": "lr",
     "step_size": "lr",
     "eta": "lr",
     "alpha": "lr or decay_rate",
@@ -31,6 +34,7 @@ CALLED_HERE: dict[str, str] = {
     "max_grad_norm": "clip_norm",
     "clipvalue": "clip_value",
     "use_ema": "ema",
+    "ema_decay": "ema",
     "ema_momentum": "ema",
     "loss_scale": "grad_scale",
     "loss_scale_factor": "grad_scale",

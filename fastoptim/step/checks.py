@@ -50,7 +50,8 @@ def as_gradient(grad: Any, name: Any) -> Any:
     if isinstance(grad, np.ndarray):
         return np.asarray(grad)
     if not _is_array(grad):
-        raise TypeError(f"{what}, got {type(grad).__name__}")
+        hint = "; pass np.asarray(x)" if isinstance(grad, int | float) else ""
+        raise TypeError(f"{what}, got {type(grad).__name__}{hint}")
     try:
         array = np.asarray(grad)
         if isinstance(grad, np.generic) or not _is_shared(grad, array):  # then writing to it would not reach the owner
