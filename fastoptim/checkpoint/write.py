@@ -81,8 +81,8 @@ def _described(params: Any, opt: Any, metadata: dict[str, Any]) -> tuple[dict[st
         raise TypeError(f"opt: expected an optimizer, got {type(opt).__name__}, which has no state_dict")
     if getattr(opt, "is_averaged", False):
         raise RuntimeError(
-            "save: the parameters are the averages, with which training cannot go on. Save after the end of `averaged`; "
-            "to publish the averages, leave the optimizer out: save(path, params)"
+            "save: the parameters are the averages, with which training cannot go on. Save after the end of "
+            "`averaged`; to publish the averages, leave the optimizer out: save(path, params)"
         )
     if isinstance(params, FlatDict) and params.memory is not HOST:
         params = params.to_host()
