@@ -26,20 +26,7 @@ BY_NAME = frozenset((dict, FlatDict))  # what most parameters are
 
 
 class Optimizer(Algorithm):
-    """Base of all optimizers, and of your own:
-
-    >>> from fastoptim import Number, Optimizer, fraction, nonnegative, rule
-    >>> @rule
-    ... def signed(p, g, m, lr, one_minus_beta):
-    ...     m = m + one_minus_beta * (g - m)
-    ...     return p - (lr if m > 0 else -lr if m < 0 else m), m
-    >>> class Signed(Optimizer):
-    ...     rule, slots = signed, ("m",)
-    ...     lr: Number = nonnegative(1e-3)
-    ...     beta: Number = fraction(0.9)
-    ...
-    ...     def scalars(self, t):
-    ...         return self.lr, 1 - self.beta
+    """Base of all optimizers, and of your own.
 
     The hyperparameters are the constructor's arguments, in this order, and attributes that hold from the next step.
     Behind them come the `Options` that every optimizer takes, as keywords. Only one thread at a time may call an
@@ -49,6 +36,20 @@ class Optimizer(Algorithm):
     one update, the next can be captured in a CUDA graph and replayed. An assigned hyperparameter holds from the next
     call. Capture that call anew, and do not replay older graphs. Scalars must become constant: rows are precomputed
     until they stop changing, at least 1,024.
+
+    Examples:
+        >>> from fastoptim import Number, Optimizer, fraction, nonnegative, rule
+        >>> @rule
+        ... def signed(p, g, m, lr, one_minus_beta):
+        ...     m = m + one_minus_beta * (g - m)
+        ...     return p - (lr if m > 0 else -lr if m < 0 else m), m
+        >>> class Signed(Optimizer):
+        ...     rule, slots = signed, ("m",)
+        ...     lr: Number = nonnegative(1e-3)
+        ...     beta: Number = fraction(0.9)
+        ...
+        ...     def scalars(self, t):
+        ...         return self.lr, 1 - self.beta
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -68,6 +68,14 @@ def test_parameters_of_other_libraries(library):
         SGD().update({"a": {"w": np.ones(3)}}, {"a": {"w": np.ones(3)}})
 
 
+def test_a_hyperparameter_that_is_not_declared_as_one():
+    class Plain(SGD):
+        rate: float = 0.5
+
+    with pytest.raises(TypeError, match=r"Plain.rate is a plain attribute.*: rate: Number = nonnegative\(0.5\)"):
+        Plain(rate=1.0)
+
+
 def test_a_name_that_is_like_nothing():
     with pytest.raises(TypeError, match=r"SGD has no argument 'qqq'\. Its hyperparameters are lr; its options grad_"):
         SGD(qqq=1)

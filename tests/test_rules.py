@@ -107,6 +107,8 @@ def test_kernels_refuse_what_they_would_misread():
             kernel(p[::2], g[::2], state[:, :2], scalars)
         with pytest.raises(TypeError, match="one dtype"):
             kernel(p, g.astype(np.float64), state, scalars)
+        with pytest.raises(TypeError, match="expected arrays of float32 or float64, got int64"):
+            kernel(*(x.astype(np.int64) for x in (p, g, state)), scalars)
         for wrong in scalars[:3], (*scalars, 1.0), np.array(scalars[:1]):
             with pytest.raises(ValueError, match="number of scalars"):
                 kernel(p, g, state, wrong)
@@ -147,8 +149,8 @@ def unknown_function(p, g, lr):
     ("function", "slots", "words"),
     [
         (promotes, (), "returned float64 for elements of float32.*x \\* x"),
-        (forgets_state, ("m",), "expected 2 x float32"),
-        (too_much, (), "expected 1 x float32"),
+        (forgets_state, ("m",), "expected 2 x float32.*Return a tuple of p and each slot"),
+        (too_much, (), "expected 1 x float32.*Return p alone"),
         (unknown_function, (), "nothing_like_that"),
     ],
 )

@@ -1,4 +1,6 @@
-"""Adam. Kingma & Ba 2015, "Adam: A Method for Stochastic Optimization", https://arxiv.org/abs/1412.6980, Algorithm 1"""
+"""Adam. Kingma & Ba 2015, "Adam: A Method for Stochastic Optimization", https://arxiv.org/abs/1412.6980, section 2, and
+Algorithm 1 with `eps_hat=False`
+"""
 
 from math import sqrt
 

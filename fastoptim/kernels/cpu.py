@@ -165,6 +165,8 @@ def _checked_overload(p: Any, g: Any, state: Any, scalars: Any, slots: Any, as_m
         raise TypeError(f"expected aligned arrays, p and state writeable; got {p}, {g}, {state}")
     if isinstance(scalars, types.BaseTuple) and len(scalars) != len(as_many):
         raise ValueError(f"wrong number of scalars: expected {len(as_many)}, got {len(scalars)}")
+    if p.dtype not in (types.float32, types.float64):
+        raise TypeError(f"expected arrays of float32 or float64, got {p.dtype}")
     if not p.dtype == g.dtype == state.dtype:
         raise TypeError(f"expected p, g and state of one dtype; got {p.dtype}, {g.dtype}, {state.dtype}")
 

@@ -31,7 +31,7 @@ def explaining(rule: Any) -> Iterator[None]:
     except (OSError, MemoryError):  # no fault of the rule
         raise
     except Exception as error:
-        text = str(error)
+        text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # colours of a terminal
         found = next((match[0] for pattern in TELLING if (match := re.search(pattern, text))), text.partition("\n")[0])
         where = f"{rule.__code__.co_filename}, line {_line(rule.__code__, found, text)}"
         raise RuleError(f"the rule {rule.__name__} ({where}) cannot be compiled: {' '.join(found.split())}") from error

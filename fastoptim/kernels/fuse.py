@@ -114,7 +114,11 @@ def _typed_overload(updated: Any, element: Any, state: Any) -> Callable[..., Any
         return lambda updated, element, state: updated
     if updated == element and not len(state):
         return lambda updated, element, state: (updated,)
+    returned = updated.count if isinstance(updated, types.BaseTuple) else 1
+    hint = "A literal or a power promotes float32: write x * x for x**2, take 1 - beta or 0.5 as scalars"
+    if returned != expected.count:
+        hint = "Return a tuple of p and each slot" if len(state) else "Return p alone, as there is no state"
     raise TypeError(
         f"the rule returned {updated} for elements of {element}; expected {expected.count} x {element}, p and the new "
-        "state. A literal or a power promotes float32: write x * x for x**2, take 1 - beta or 0.5 as scalars"
+        f"state. {hint}"
     )

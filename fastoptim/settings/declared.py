@@ -61,6 +61,11 @@ class Declared:
             values = self._signature.bind(*args, **kwargs)
         except TypeError as error:
             wrong = next((name for name in kwargs if name not in self._fields), None)
+            if wrong is not None and hasattr(type(self), wrong) and wrong in self._annotated:
+                declaration = f"{wrong}: Number = nonnegative({getattr(type(self), wrong)!r})"
+                raise TypeError(
+                    f"{type(self).__name__}.{wrong} is a plain attribute. For a hyperparameter: {declaration}"
+                ) from None
             if wrong is not None:
                 raise TypeError(self._unknown(wrong, "argument")) from None
             raise TypeError(f"{type(self).__name__}{self._signature}: {error}") from None

@@ -4,7 +4,7 @@ import inspect
 
 PACKAGE = __name__.partition(".")[0]
 EXAMPLE = """
-Example:
+Examples:
     >>> import numpy as np
     >>> params = {{"W": np.ones((3, 2), np.float32), "b": np.zeros(2, np.float32)}}
     >>> opt = {name}(clip_norm=1.0)
