@@ -110,7 +110,7 @@ COSTS: dict[str, dict[str, Any]] = {
     "clip_value": {"clip_value": 1.0},
     "weight_decay": {"weight_decay": 0.01, "decoupled": True},
     "ema": {"ema": 0.999},
-    "groups": {"weight_decay": 0.01, "groups": {"1": {"weight_decay": 0.0}}},
+    "groups": {"weight_decay": 0.01, "groups": {"b*": {"weight_decay": 0.0}}},
 }
 
 
