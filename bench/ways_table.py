@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from rich.box import Box
+from rich.box import MARKDOWN, Box
 from rich.table import Table
 
 from bench.first_updates import FIRST
@@ -19,11 +19,12 @@ def table(rounds: dict[Path, list[Round]], box: Box) -> Table:
     this = next(iter(rounds))
     shown = Table(box=box)
     shown.add_column("way of calling", no_wrap=True)
+    end = " " if box is MARKDOWN else "\n"  # Markdown has one line for the names of columns
     for checkout in rounds:
         for clock in Times._fields:
-            shown.add_column(f"{clock}\n{checkout.name}", justify="right")
+            shown.add_column(f"{clock}{end}{checkout.name}" if len(rounds) > 1 else clock, justify="right")
     for clock in Times._fields:
-        shown.add_column(f"{clock}, of\nNumPy's", justify="right")
+        shown.add_column(f"{clock}, of{end}NumPy's", justify="right")
     for name in rounds[this][0]:
         cells = [
             _text(median(getattr(each[name], clock) for each in found), name)
