@@ -4,6 +4,7 @@ Where pytest-xdist is installed, `python -m pytest` divides the suite's files am
 cores. A selection of tests runs in one process, and so does everything with `-n 0`.
 """
 
+import gc
 import os
 import subprocess
 import sys
@@ -36,6 +37,14 @@ LONGEST = [
 @pytest.fixture
 def rng():
     return np.random.default_rng(11)
+
+
+@pytest.fixture
+def few_objects():
+    """Has the garbage collector look at new objects alone: JAX and PyTorch leave millions, which take it a second."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -168,7 +168,8 @@ def test_a_real_run(tmp_path):
     """One short round, measured in other processes and saved by pytest-benchmark."""
     output = tmp_path / "run.json"
     command = ["pytest", "bench/test_update.py", "--quick", "-q", "-k", "rl_mlp-sgd and (numpy or fastoptim)"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    environment["PYTHONPATH"] = str(ROOT)
     done = subprocess.run(
         [sys.executable, "-m", *command, "--benchmark-json", str(output), "-p", "no:cacheprovider"],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False,

@@ -27,9 +27,9 @@ from support import OPTIMIZERS
     ],
 )
 def test_names_of_other_libraries(cls, wrong, hint):
-    with pytest.raises(TypeError, match=rf"{cls.__name__} has no argument '{wrong}': {hint}\. Its hyperparameters are"):
+    with pytest.raises(TypeError, match=rf"{cls.__name__} has no argument '{wrong}': {hint}.*\. Its hyper"):
         cls(**{wrong: 0.5})
-    with pytest.raises(AttributeError, match=rf"{cls.__name__} has no attribute '{wrong}': {hint}\. Its hyper"):
+    with pytest.raises(AttributeError, match=rf"{cls.__name__} has no attribute '{wrong}': {hint}.*\. Its hyper"):
         setattr(cls(), wrong, 0.5)
 
 

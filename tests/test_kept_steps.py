@@ -11,6 +11,8 @@ from fastoptim import SGD, Adam
 from internals import bound_step
 from support import FEW, LAYOUTS, assert_same_bits, flat_like, like, random, read_only
 
+pytestmark = pytest.mark.usefixtures("few_objects")
+
 F2, F4, F8 = np.float16, np.float32, np.float64
 SHAPES = {"W": (6, 5), "b": (5,), "s": (), "none": (0, 3), "T": (2, 3, 4)}
 

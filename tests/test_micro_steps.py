@@ -14,6 +14,8 @@ from pair import Pair
 from references import Reference
 from support import FEW, LAYOUTS, assert_close, assert_same_bits, like, random
 
+pytestmark = pytest.mark.usefixtures("few_objects")
+
 F4, F8 = np.float32, np.float64
 SHAPES = {"a": (4, 3), "b": (3,), "c": (), "late": (5,)}
 
