@@ -153,7 +153,7 @@ class Optimizer(Algorithm):
         """Compile what `update(params, ...)` needs, or load it from the cache, and change nothing.
 
         It is for gradients that lie in memory as the parameters do. Those of another layout or dtype need one kernel
-        more, which is compiled when the first one comes.
+        more, which is compiled when the first one comes. So are, on a GPU, the small kernels that count steps and copy.
 
         Raises:
             TypeError, ValueError, RuntimeError: the parameters, or the options, are refused as by `update`.

@@ -211,6 +211,9 @@ def test_foreign_files(good, tmp_path):
     refused(path, "lacks something")
     path.write_bytes(document_changed(good, metadata=[]))
     refused(path, "lacks something")
+    for positions in 3, [3], ["steps"], ["nothing"], ["optimizer"]:
+        path.write_bytes(document_changed(good, positions=positions))
+        refused(path, "lacks something")
     for slots in 3, {"m": 3}, {"m": [True]}, {"m": [1, "b"]}, {"m": [-1]}, {"m/W": ["1"]}:
         path.write_bytes(document_changed(good, slots=slots))
         refused(path, "lacks something")

@@ -320,3 +320,28 @@ def test_capturable_with_others(options):
     assert opt.iter == 0
     assert not opt.state["m"]
     assert_alike(on_gpu, arrays(0, shapes=SHAPES))
+
+
+@pytest.mark.parametrize("options", [{}, {"zero_grads": True}, {"accumulate": 2}], ids=str)
+def test_warmup_and_memory(options):
+    host = arrays(0, (np.float32,), SHAPES)
+    params, opt = to_gpu(host), Adam(**options)
+    opt.warmup(params)
+    assert opt.memory(params).state == 2 * sum(p.nbytes for p in host.values())
+    assert opt.iter == 0
+    assert not opt.state["m"]
+    assert_alike(params, host)
+
+
+def test_warmup_of_other_arrays_leaves_captured_steps_their_numbers():
+    host = arrays(0, (np.float32,), SHAPES)
+    one, other = Adam(lr=0.1, capturable=True), Adam(lr=0.1)
+    on_gpu, on_cpu = to_gpu(host), {name: p.copy() for name, p in host.items()}
+    for call in range(3):
+        grads = gradients(call)
+        if call == 1:
+            one.lr = other.lr = 0.5
+            one.warmup(to_gpu(host))
+        one.update(on_gpu, to_gpu(grads))
+        other.update(on_cpu, grads)
+    assert_alike(on_gpu, on_cpu)
