@@ -335,13 +335,14 @@ def test_warmup_and_memory(options):
 
 def test_warmup_of_other_arrays_leaves_captured_steps_their_numbers():
     host = arrays(0, (np.float32,), SHAPES)
-    one, other = Adam(lr=0.1, capturable=True), Adam(lr=0.1)
-    on_gpu, on_cpu = to_gpu(host), {name: p.copy() for name, p in host.items()}
+    one, other = Adam(lr=0.1, beta2=0.9, capturable=True), Adam(lr=0.1, beta2=0.9)
+    on_gpu, on_cpu = fastoptim.flatten(host, device="cuda"), fastoptim.flatten(host)
     for call in range(3):
         grads = gradients(call)
         if call == 1:
             one.lr = other.lr = 0.5
-            one.warmup(to_gpu(host))
-        one.update(on_gpu, to_gpu(grads))
+            one.beta2 = other.beta2 = 0.999
+            one.warmup({"W": on_gpu["W"]} | {name: on_gpu[name] for name in "bse"})
+        one.update(on_gpu, flat_like(on_gpu, grads))
         other.update(on_cpu, grads)
     assert_alike(on_gpu, on_cpu)
