@@ -65,6 +65,15 @@ def test_classes_of_ones_own(mine):
     del Sub, Sign, _Hidden, higher
 
 
+def test_a_class_that_was_refused_is_not_there():
+    with pytest.raises(TypeError) as error:
+        type("Refused", (fastoptim.SGD,), {"iter": fastoptim.nonnegative(0.1)})
+    assert "Refused" not in fastoptim.optimizers()
+    with pytest.raises(TypeError, match="did you mean lr"):  # a hint looks at all classes
+        fastoptim.SGD(learning_rate=0.1)
+    del error
+
+
 def test_a_wrong_name_lists_the_nearest_first():
     with pytest.raises(ValueError, match="there is no optimizer 'rmsprob'; expected one of RMSprop, "):
         fastoptim.get("rmsprob")

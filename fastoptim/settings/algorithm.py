@@ -56,7 +56,6 @@ class Algorithm(Options):
     carry: ClassVar[float | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        cls._number = next(_numbers)
         if "rule" in vars(cls):
             cls._keep_switches_off()
         super().__init_subclass__(**kwargs)
@@ -74,6 +73,7 @@ class Algorithm(Options):
                 cls._switched = key, Elementwise.of(f"{name}({key}=True)", field.rule, cls.slots)
         if hasattr(cls, "own_stage"):
             cls.__doc__ = documented(cls, Options.__doc__, cls._signature)
+        cls._number = next(_numbers)  # the class is complete
 
     @classmethod
     def _keep_switches_off(cls) -> None:
@@ -128,6 +128,7 @@ def subclasses(base: type[A]) -> dict[str, type[A]]:
     pending = [base]
     while pending:
         classes = pending.pop().__subclasses__()
-        found += [cls for cls in classes if hasattr(cls, "rule") and not cls.__name__.startswith("_")]
+        complete = [cls for cls in classes if "_number" in vars(cls)]  # others were refused, and wait for their end
+        found += [cls for cls in complete if hasattr(cls, "rule") and not cls.__name__.startswith("_")]
         pending += classes
     return {cls.__name__: cls for cls in sorted(found, key=lambda cls: cls._number)}
