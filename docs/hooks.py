@@ -12,9 +12,9 @@ from mkdocs.structure.pages import Page
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]  # the site tells of the package beside it, whichever is installed
 
-from site_pages.mathml import with_mathml  # noqa: E402
-from site_pages.offline import remote_in_site  # noqa: E402
-from site_pages.page import index, optimizers, page  # noqa: E402
+from site_pages.mathml import with_mathml  # noqa: E402  # the path is set above
+from site_pages.offline import remote_in_site  # noqa: E402  # as above
+from site_pages.page import index, optimizers, page  # noqa: E402  # as above
 
 serving = False
 FOLDER = "optimizers/"  # stands in mkdocs.yml for the pages that are made here

@@ -58,7 +58,7 @@ def train(opt, options, x, y):
         net._optimizer = Updates(opt)  # noqa: SLF001 - a private name, but `partial_fit` keeps what it finds there
     net.partial_fit(x, y, classes=np.unique(y))  # an epoch that is not measured: fastoptim may compile its kernel here
     seconds = []
-    net._optimizer.update_params = timed(net._optimizer.update_params, seconds)  # noqa: SLF001
+    net._optimizer.update_params = timed(net._optimizer.update_params, seconds)  # noqa: SLF001 - as above
     begin = perf_counter()
     for _ in range(options.epochs - 1):
         net.partial_fit(x, y)
