@@ -14,7 +14,7 @@ from support import OPTIMIZERS
 @pytest.mark.parametrize(
     ("cls", "wrong", "hint"),
     [
-        (SGD, "momentum", "see Momentum or Nesterov"),
+        (SGD, "beta1", "see Adam or Lion"),
         (SGD, "nesterov", "see Nesterov"),
         (SGD, "learning_rate", "did you mean lr"),
         (SGD, "alpha", "did you mean lr"),

@@ -3,7 +3,7 @@
 import ast
 import copy
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from site_pages.latex import UnprintableError, latex
@@ -23,21 +23,22 @@ class Formula(NamedTuple):
     rule: list[tuple[str, str]]
 
 
-def formula(cls: Any, rule: Callable[..., Any], switches: Mapping[str, bool]) -> Formula:
+def formula(cls: Any, variant: tuple[str, ...] = (), **known: bool) -> Formula:
     """The step of an optimizer.
 
     Args:
         cls: its class.
-        rule: the class's rule, or that of one of its switches.
-        switches: the switches that choose a rule, by name.
+        variant: the hyperparameters that are on and choose the rule.
+        known: other switches, by name.
 
     Raises:
         UnprintableError: the rule or `scalars` has something that has no form as mathematics here.
     """
-    tree = tree_of(rule)
+    stage = cls.variant_stages[variant]
+    tree, known = tree_of(stage.rule), {name: name in variant for key in cls.variants for name in key} | known
     p, g, *others = [x.arg for x in tree.args.args]
-    slots, names = others[: len(cls.slots)], others[len(cls.slots) :]
-    values = dict(zip(names, scalars(cls.scalars, switches), strict=True))
+    slots, names = others[: len(stage.slots)], others[len(stage.slots) :]
+    values = dict(zip(names, scalars(cls.scalars, known), strict=True))
     inside = {name: value for name, value in values.items() if _is_short(value)}
     numbers = [(symbol(name, "t"), latex(x, {})) for name, x in values.items() if name not in inside]
     symbols = {name: symbol(name, "t") for name in names if name not in inside}
