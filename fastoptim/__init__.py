@@ -45,6 +45,8 @@ from typing import TYPE_CHECKING, Any
 from fastoptim import schedules
 from fastoptim.algorithms.adagrad import AdaGrad
 from fastoptim.algorithms.adam import Adam
+from fastoptim.algorithms.lamb import LAMB
+from fastoptim.algorithms.lars import LARS
 from fastoptim.algorithms.lion import Lion
 from fastoptim.algorithms.momentum import Momentum
 from fastoptim.algorithms.nesterov import Nesterov
@@ -53,6 +55,7 @@ from fastoptim.algorithms.sgd import SGD
 from fastoptim.arrays.flat import FlatDict, flatten
 from fastoptim.kernels.cuda.driver import cuda_info
 from fastoptim.kernels.rule import rule
+from fastoptim.kernels.stages import Reduction
 from fastoptim.optimizer import Optimizer
 from fastoptim.registry import get, optimizers
 from fastoptim.settings.fields import Number, fraction, nonnegative, switch
@@ -61,6 +64,8 @@ from fastoptim.short_help import ShortHelp
 __version__ = "0.1.0"
 
 __all__ = [
+    "LAMB",
+    "LARS",
     "SGD",
     "AdaGrad",
     "Adam",
@@ -73,6 +78,7 @@ __all__ = [
     "Number",
     "Optimizer",
     "RMSprop",
+    "Reduction",
     "cuda_info",
     "flatten",
     "fraction",

@@ -232,7 +232,7 @@ class Optimizer(Algorithm):
         if self.is_averaged:
             raise RuntimeError("load_state_dict: the parameters are the averages, expected the end of `averaged`")
         values = checked_values(self, saved, hyperparameters)
-        slots = self.stage_of(self.variant_of(values)).slots
+        slots = self.stages_of(self.variant_of(values))[-1].slots
         counts, store, accumulator = loaded(saved, values, slots, self._stepper, self._accumulator)
         self._stepper.take(counts, store)
         self._accumulator = accumulator

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 
 from fastoptim.kernels import Kernels
 from fastoptim.kernels.rule import Rule
-from fastoptim.kernels.stages import Elementwise, Stage
+from fastoptim.kernels.stages import Reduction, stages_of
 from fastoptim.settings.documented import documented
 from fastoptim.settings.fields import AlwaysOff, Field, Switch
 from fastoptim.settings.options import Options
@@ -16,22 +16,23 @@ from fastoptim.settings.rows import WrongScalarsError
 A = TypeVar("A", bound="Algorithm")
 _numbers = itertools.count()
 
-OF_THE_STAGE: dict[str, Callable[[Elementwise], Any]] = {
-    "rule": lambda stage: stage.rule,
-    "slots": lambda stage: stage.slots,
-    "kernels": lambda stage: stage.kernels,
-    "stages": lambda stage: (stage,),
+Stages = tuple[Any, ...]  # the last one is elementwise
+OF_THE_STAGES: dict[str, Callable[[Stages], Any]] = {
+    "rule": lambda stages: stages[-1].rule,
+    "slots": lambda stages: stages[-1].slots,
+    "kernels": lambda stages: stages[-1].kernels,
+    "stages": lambda stages: stages,
 }
 
 
-class _OfTheStage:
+class _OfTheStages:
     """An attribute that a class has from its own rule, and an optimizer from the rule of its variant."""
 
-    def __init__(self, read: Callable[[Elementwise], Any]) -> None:
+    def __init__(self, read: Callable[[Stages], Any]) -> None:
         self._read = read
 
     def __get__(self, instance: Any, owner: Any) -> Any:
-        return self._read(owner.variant_stages[()] if instance is None else instance.stage)
+        return self._read(owner.variant_stages[()] if instance is None else instance.stages_of(instance.variant))
 
 
 class Algorithm(Options):
@@ -44,7 +45,9 @@ class Algorithm(Options):
             its state is another one. It is the rule while these hyperparameters are on, and no others of those that are
             named here. A switch is on when it is True; a number when it is positive or a schedule, here or in a group.
         variant: of an optimizer, the names of those that are on, in the order of their declaration.
-        stages: what a step is made of; by default the rule, element by element.
+        reductions: what is summed over each array before the rule, see `Reduction`.
+        array_slots: names of the state's numbers that each array has one of.
+        stages: what a step is made of: the reductions, and the rule, element by element.
         kernels: the rule's kernels, to call them yourself.
         carry: a number that `scalars` needs from all steps before, such as a product of momentums. A class that has one
             sets it to the number before the first step, and `next_carry` returns the number after each step. Each name
@@ -55,23 +58,27 @@ class Algorithm(Options):
     slots: ClassVar[tuple[str, ...]] = ()
     variants: ClassVar[Mapping[tuple[str, ...], Rule | tuple[Rule, tuple[str, ...]]]] = {}
     variant: tuple[str, ...] = ()
-    stages: ClassVar[tuple[Stage, ...]] = ()
+    reductions: ClassVar[tuple[Reduction, ...]] = ()
+    array_slots: ClassVar[tuple[str, ...]] = ()
+    stages: ClassVar[Stages] = ()
     kernels: ClassVar[Kernels]
-    variant_stages: ClassVar[Mapping[tuple[str, ...], Elementwise]]
+    variant_stages: ClassVar[Mapping[tuple[str, ...], Stages]]
     _number: ClassVar[int]
     carry: ClassVar[float | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         own = vars(cls)
-        if "rule" in own and "variants" not in own:
-            cls.variants = {}
+        if "rule" in own:  # what belongs to a base class's rule does not belong to this one
+            cls.variants, cls.reductions, cls.array_slots = (
+                own.get("variants", {}), own.get("reductions", ()), own.get("array_slots", ())
+            )  # fmt: skip
         if "rule" in own or "variants" in own:
             cls._mark_choosing_fields()
         super().__init_subclass__(**kwargs)
         if "rule" in own or ("variants" in own and hasattr(cls, "variant_stages")):
             cls.variant_stages = cls._stages_of_variants()
-            for attribute, read in OF_THE_STAGE.items():
-                setattr(cls, attribute, _OfTheStage(read))
+            for attribute, read in OF_THE_STAGES.items():
+                setattr(cls, attribute, _OfTheStages(read))
         if hasattr(cls, "variant_stages"):
             cls.__doc__ = documented(cls, Options.__doc__, cls._signature)
         cls._number = next(_numbers)  # the class is complete
@@ -96,15 +103,16 @@ class Algorithm(Options):
             setattr(cls, name, changed if isinstance(default, Field) else changed.with_default(default, cls._fields))
 
     @classmethod
-    def _stages_of_variants(cls) -> dict[tuple[str, ...], Elementwise]:
-        """The stage of the class's own rule, and those of its variants, by the names that are on."""
+    def _stages_of_variants(cls) -> dict[tuple[str, ...], Stages]:
+        """The stages of the class's own rule, and those of its variants, by the names that are on."""
         declared = vars(cls).get("rule", cls.rule)
-        stages: dict[tuple[str, ...], Elementwise] = {}
-        stages[()] = Elementwise.of(cls.__name__, getattr(declared, "__func__", declared), cls.slots)
+        others = cls.array_slots, cls.reductions
+        stages: dict[tuple[str, ...], Stages] = {}
+        stages[()] = stages_of(cls.__name__, getattr(declared, "__func__", declared), cls.slots, *others)
         for key, value in cls.variants.items():
             rule, slots = value if isinstance(value, tuple) else (value, cls.slots)
             names = tuple(name for name in cls._fields if name in key)
-            stages[names] = Elementwise.of(f"{cls.__name__} with {', '.join(names)}", rule, slots)
+            stages[names] = stages_of(f"{cls.__name__} with {', '.join(names)}", rule, slots, *others)
         return stages
 
     @classmethod
@@ -115,8 +123,8 @@ class Algorithm(Options):
         return tuple(x.name for x in choosing if any(x.is_on(each[x.name]) for each in members if x.name in each))
 
     @classmethod
-    def stage_of(cls, variant: tuple[str, ...]) -> Elementwise:
-        """The stage of a variant.
+    def stages_of(cls, variant: tuple[str, ...]) -> Stages:
+        """The stages of a variant.
 
         Raises:
             ValueError: there is none for these hyperparameters.
@@ -127,11 +135,6 @@ class Algorithm(Options):
             known = ", or ".join(" and ".join(names) for names in cls.variant_stages if names)
             found = " and ".join(variant)
             raise ValueError(f"{cls.__name__}: expected {known} to be on, or none of them; found {found}") from None
-
-    @property
-    def stage(self) -> Elementwise:
-        """The rule of the variant that was chosen."""
-        return self.stage_of(self.variant)
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """The numbers of step `t` (1 is the first) that the rule has behind its state, computed in float64.

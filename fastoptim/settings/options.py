@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from fastoptim.kernels.stages import Stage
 from fastoptim.settings.data import values_from_data
 from fastoptim.settings.declared import Declared
 from fastoptim.settings.fields import Count, Number, Switch, nonnegative, option
@@ -70,7 +69,7 @@ class Options(Declared):
                 raise TypeError(f"{cls.__name__}: {name} is an option of every optimizer, expected another name")
         cls._off = {name: value for name, value in OFF.items() if not cls._fields[name].kw_only}
 
-    def plan(self, stages: Sequence[Stage], accumulates: bool) -> Plan:
+    def plan(self, stages: Sequence[Any], accumulates: bool) -> Plan:
         """What the options come to, for steps of these stages.
 
         Raises:
