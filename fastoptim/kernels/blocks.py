@@ -53,9 +53,9 @@ class BlockKernels:
     ) -> None:
         sources = fingerprint(fuse, memory, reduce, unroll, storage, jit)
         self._identity = *identity, values, given, *written, len(per_array.slots), f"{sources:x}"
-        self._element, self._written, self._values = element, tuple(written), values
-        self._given, self._scalars, self._per_array = given, scalars, per_array
-        self._what, self._rule, self._zero_grads = what, rule, zero_grads
+        self.element, self.written, self.values = element, tuple(written), values
+        self.given, self.scalars, self.per_array = given, scalars, per_array
+        self.what, self.rule, self.zero_grads = what, rule, zero_grads
         self._passes: dict[tuple[Storage, ...], Pass] = {}
 
     def pass_for(self, storages: tuple[Storage, ...]) -> Pass:
@@ -68,11 +68,11 @@ class BlockKernels:
         """`(arrays, values, scalars)`: update the elements of a block, and write down what is summed of each."""
         load_all, element, written = (
             unroll.load([x.load for x in storages]),
-            self._element,
-            unroll.select(self._written),
+            self.element,
+            unroll.select(self.written),
         )
-        stores = [storages[i].store for i in self._written] + [storages[PARAM].store] * self._values
-        store_all, has_zero_grads = unroll.store(stores), self._zero_grads
+        stores = [storages[i].store for i in self.written] + [storages[PARAM].store] * self.values
+        store_all, has_zero_grads = unroll.store(stores), self.zero_grads
 
         @jitable(*identity)
         def update_block(arrays: Any, values: Any, scalars: Any) -> None:
@@ -86,11 +86,11 @@ class BlockKernels:
 
     def _pass(self, storages: tuple[Storage, ...]) -> Pass:
         identity = *self._identity, *(each.dtype.char for each in storages)
-        row_bytes = columns(len(storages), self._per_array) * WORD
+        row_bytes = columns(len(storages), self.per_array) * WORD
         end, blocks_end, sums_at, scalar_row = (row_bytes + x * WORD for x in (END, BLOCKS, SUMS, SCALAR_ROW))
-        arrays_at, update_block, count = operands_at(storages), self._update_block(storages, identity), self._scalars
-        like, itemsize, values = np.empty(0, storages[PARAM].dtype), storages[PARAM].itemsize, self._values
-        numbers_of, in_own_dtype = given_at(self._given, row_bytes), unroll.cast(count)
+        arrays_at, update_block, count = operands_at(storages), self._update_block(storages, identity), self.scalars
+        like, itemsize, values = np.empty(0, storages[PARAM].dtype), storages[PARAM].itemsize, self.values
+        numbers_of, in_own_dtype = given_at(self.given, row_bytes), unroll.cast(count)
         rows = unroll.rows(values)
 
         @jitable(*identity)
@@ -124,4 +124,4 @@ class BlockKernels:
                 begin, element = behind, last
                 row += row_bytes
 
-        return Pass(update_blocks, *identity, what=self._what, rule=self._rule)
+        return Pass(update_blocks, *identity, what=self.what, rule=self.rule)

@@ -1,6 +1,7 @@
 """A stage that sums over arrays: the kernels of a rule that returns what is summed, and of functions of the sums."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from fastoptim.kernels import fuse
@@ -61,7 +62,15 @@ class ReductionKernels:
             jitable(*identity)(element), written, len(sums), len(per_array.given), len(row), per_array, identity,
             f"{fused.described(owner)}: sums over arrays", rule,
         )  # fmt: skip
+        self._has_clip_norm = fused.clip_norm
         self.on_totals = TotalsKernels(sums, functions, row, 2 + len(slots) + fused.ema, per_array, owner)
+
+    @cached_property
+    def on_gpu(self) -> Any:
+        """The same for arrays on a GPU."""
+        from fastoptim.kernels.cuda.reductions import CudaReduction  # needs the package numba-cuda
+
+        return CudaReduction(self.on_blocks, self.on_totals, self._has_clip_norm)
 
     def including(self, fused: Fused) -> "ReductionKernels":
         """The same with other options."""
@@ -93,3 +102,8 @@ class Summed(NamedTuple):
             Launch(blocks, group.table, group.scalars, group.blocks, 1, group.elements),
             Launch(totals, group.table, group.scalars, group.arrays, 1, group.blocks),
         ]
+
+    def launches_on_gpu(self, group: Any) -> list[Any]:
+        """The launches that run it on a GPU."""
+        launches: list[Any] = self.kernels.on_gpu.prepare(group)
+        return launches

@@ -44,6 +44,9 @@ class Stage(Protocol):
     def launches(self, group: Group) -> list[Launch]:
         """The calls that run it on the host."""
 
+    def launches_on_gpu(self, group: Any) -> list[Any]:
+        """The launches that run it on a GPU, for a `GpuGroup`."""
+
 
 class Elementwise(NamedTuple):
     """A rule, applied to each element by itself, fused with the options around it. It is the last stage of a step.
@@ -78,6 +81,10 @@ class Elementwise(NamedTuple):
         """The call that runs it on the host."""
         compiled = self.kernels.on_cpu.pass_for((storage_of(group.dtype),) * group.operands)
         return [Launch(compiled.address, group.table, group.scalars, group.elements, LINE, group.elements)]
+
+    def launches_on_gpu(self, group: Any) -> list[Any]:
+        """The launch that runs it on a GPU."""
+        return [self.kernels.on_gpu.prepare(**group._asdict())]
 
 
 class Reduction:

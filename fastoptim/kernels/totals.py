@@ -41,20 +41,20 @@ class TotalsKernels:
         per_array: PerArray,
         owner: str,
     ) -> None:
-        self._sums, self._functions, self._scalars = tuple(sums), tuple(functions), tuple(scalars)
-        self._operands, self._per_array, self._owner = operands, per_array, owner
+        self.sums, self.functions, self.scalars = tuple(sums), tuple(functions), tuple(scalars)
+        self.operands, self.per_array, self.owner = operands, per_array, owner
         self._passes: dict[Storage, Pass] = {}
 
     @property
     def known_names(self) -> tuple[str, ...]:
         """What a function may take: sums, the array's elements, its state, the numbers given before, the step's."""
-        return *self._sums, "size", *self._per_array.slots, *self._per_array.given, *self._scalars
+        return *self.sums, "size", *self.per_array.slots, *self.per_array.given, *self.scalars
 
     @property
     def targets(self) -> list[tuple[int, int]]:
         """Where each result goes: its place among what is given, and that among the array's slots, -1 if it is none."""
-        slots, given = self._per_array.slots, self._per_array.given
-        names = [function.__name__ for function in self._functions]
+        slots, given = self.per_array.slots, self.per_array.given
+        names = [function.__name__ for function in self.functions]
         return [(given.index(name), slots.index(name) if name in slots else -1) for name in names]
 
     def pass_for(self, own: Storage) -> Pass:
@@ -66,22 +66,22 @@ class TotalsKernels:
     def results(self) -> Callable[..., Any]:
         """`(known) -> ` what the functions return, one after the other, as a tuple."""
         names, chain = list(self.known_names), jitable("known")(lambda known: known)
-        for function in self._functions:
+        for function in self.functions:
             chain = _extended(chain, adapted(function, names), function.__name__)
             names.append(function.__name__)
         return chain
 
     def _pass(self, own: Storage) -> Pass:
-        sources = fingerprint(*self._functions, adapt, memory, reduce, unroll, storage, jit)
-        columns_ = columns(self._operands, self._per_array)
-        names = zlib.crc32(repr((self._sums, self.known_names, self.targets)).encode())
+        sources = fingerprint(*self.functions, adapt, memory, reduce, unroll, storage, jit)
+        columns_ = columns(self.operands, self.per_array)
+        names = zlib.crc32(repr((self.sums, self.known_names, self.targets)).encode())
         identity = columns_, own.dtype.char, f"{names:x}", f"{sources:x}"
-        row_bytes, count, values = columns_ * WORD, len(self._scalars), len(self._sums)
+        row_bytes, count, values = columns_ * WORD, len(self.scalars), len(self.sums)
         end, blocks_end, sums_at, numbers_at, scalar_row = (
             row_bytes + x * WORD for x in (END, BLOCKS, SUMS, NUMBERS, SCALAR_ROW)
         )
-        like, itemsize, given = np.empty(0, own.dtype), own.itemsize, len(self._per_array.given)
-        slots_at, slots = self._operands * WORD, len(self._per_array.slots)
+        like, itemsize, given = np.empty(0, own.dtype), own.itemsize, len(self.per_array.given)
+        slots_at, slots = self.operands * WORD, len(self.per_array.slots)
         totals_of, as_floats, all_given, results = (
             _totals(values),
             unroll.cast(count),
@@ -107,7 +107,7 @@ class TotalsKernels:
                 store_results(row, numbers, found[known_count:])
                 row += row_bytes
 
-        return Pass(compute_numbers, *identity, what=f"{self._owner}'s numbers of each array")
+        return Pass(compute_numbers, *identity, what=f"{self.owner}'s numbers of each array")
 
 
 def _extended(before: Any, function: Any, name: str) -> Any:

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastoptim.arrays.memory import Array
+from fastoptim.arrays.memory import Array, Memory
 from fastoptim.kernels.reduce import BLOCK
-from fastoptim.kernels.stages import Group
 from fastoptim.kernels.table import BLOCKS, END, NUMBERS, SUMS, PerArray
+
+FLOAT64 = np.dtype(np.float64)
 
 
 class ArraySums:
@@ -15,28 +16,27 @@ class ArraySums:
 
     Args:
         table: gets the addresses, and how many blocks there are.
-        groups: the arrays of each dtype, one after another in the table.
+        arrays: how many rows of the table each dtype has; they are one after another.
         per_array: what a step has for each array.
         values: the most sums that a stage makes of an array.
+        memory: where the arrays are.
 
     Attributes:
-        groups: the same, with the number of their blocks.
+        blocks: how many each dtype has.
     """
 
-    def __init__(self, table: Array, groups: Sequence[Group], per_array: PerArray, values: int) -> None:
-        self.groups, first = [], 0
-        for group in groups:
-            rows = table[first : first + group.arrays]
+    def __init__(self, table: Array, arrays: Sequence[int], per_array: PerArray, values: int, memory: Memory) -> None:
+        groups = np.split(table, np.cumsum(arrays))[: len(arrays)]  # views
+        for rows in groups:
             rows[:, BLOCKS] = np.cumsum(-(-np.diff(rows[:, END], prepend=0) // BLOCK))
-            self.groups.append(group._replace(blocks=int(rows[-1, BLOCKS])))
-            first += group.arrays
-        self._sums = np.zeros((sum(group.blocks for group in self.groups), values))
-        self._numbers = np.zeros((len(table), max(len(per_array.given), 1)))
-        first, begin = 0, 0
-        for group in self.groups:
-            rows = table[first : first + group.arrays]
-            before = begin + np.concatenate([[0], rows[:-1, BLOCKS]])
-            rows[:, SUMS] = self._sums.ctypes.data + before * self._sums.strides[0]
-            numbers = np.arange(first, first + group.arrays)
-            rows[:, NUMBERS] = self._numbers.ctypes.data + numbers * self._numbers.strides[0]
-            first, begin = first + group.arrays, begin + group.blocks
+        self.blocks = [int(rows[-1, BLOCKS]) for rows in groups]
+        self._sums = memory.zeros((max(sum(self.blocks), 1), values), FLOAT64)
+        width = 2 * max(len(per_array.given), 1)  # as numbers of the parameter's dtype, too
+        self._numbers = memory.zeros((max(len(table), 1), width), FLOAT64)
+        sums, numbers = memory.address(self._sums), memory.address(self._numbers)
+        table[:, NUMBERS] = numbers + np.arange(len(table)) * width * FLOAT64.itemsize
+        first = 0
+        for rows, blocks in zip(groups, self.blocks, strict=True):
+            before = first + np.concatenate([[0], rows[:-1, BLOCKS]])
+            rows[:, SUMS] = sums + before * values * FLOAT64.itemsize
+            first += blocks

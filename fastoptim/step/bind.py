@@ -136,7 +136,7 @@ class Binder(NamedTuple):
                 counter = StepCounter(kinds[0][0].count if kinds else 0, device)
             dtypes = {each.dtype for each in segments}
             counter.fill(self.algorithm.hyperparameters(), dtypes, lambda t: plan.row_at(self.algorithm, t))
-        return GpuEngine(segments, plan.stages[-1].kernels, row_count, plan.needs_norm, counter)
+        return GpuEngine(segments, plan.stages, row_count, plan.needs_norm, counter)
 
     def _flat_segments(self, layout: Layout, call: Given, store: StateStore, memory: Memory) -> list[Segment] | None:
         """A segment for each buffer, if the state and the averages lie as the parameters do."""

@@ -62,8 +62,9 @@ class HostEngine:
             groups.append(Group(dtype, operands, self._cell(first, 0), scalars, count, elements, 0))
             first += count
         if last.per_array.is_summed:
-            self._sums = ArraySums(self._table, groups, last.per_array, max(stage.values for stage in stages))
-            groups = self._sums.groups
+            arrays, values = [group.arrays for group in groups], max(stage.values for stage in stages)
+            self._sums = ArraySums(self._table, arrays, last.per_array, values, HOST)
+            groups = [group._replace(blocks=n) for group, n in zip(groups, self._sums.blocks, strict=True)]
         launches = [launch for stage in stages for group in groups for launch in stage.launches(group)]
         self._launches = Launches(launches, SERIAL_LIMIT)
         self._norm = Norm(self._norm_parts(segments, grads)) if needs_norm else None
