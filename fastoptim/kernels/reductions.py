@@ -25,6 +25,7 @@ class ReductionKernels:
         functions: of the sums.
         slots: names of all slots of the state.
         per_array: what a step has for each array.
+        before: names of what the reductions before this one have given.
         scalars: names of the step's numbers, without those of the options.
         fused: the options of the step. What is done to the gradient before the rule is done here, too.
         owner: the optimizer's name, for the log.
@@ -37,18 +38,19 @@ class ReductionKernels:
         functions: Sequence[Callable[..., float]],
         slots: tuple[str, ...],
         per_array: PerArray,
+        before: tuple[str, ...],
         scalars: tuple[str, ...],
         fused: Fused,
         owner: str,
     ) -> None:
-        self._made_of = rule, sums, functions, slots, per_array, scalars
+        self._made_of = rule, sums, functions, slots, per_array, before, scalars
         self._owner, self.values = owner, len(sums)
         self._variants: dict[Fused, ReductionKernels] = {fused: self}
         own = [name for name in arguments(rule)[2:] if name in slots]
         row = scalars + fused.scalars
         whole = adapted(rule, ("p", "g", *slots, *per_array.given, *scalars))
         bits = "".join(str(int(option)) for option in fused)
-        identity = rule.__name__, len(slots), bits, f"{fingerprint(rule, fuse):x}"
+        identity = rule.__name__, len(slots), bits, f"{fingerprint(whole, fuse):x}"
         count, same = len(own) + len(sums) - 1, repeat(len(own) + len(sums) - 1)
 
         @jitable(*identity, count)
@@ -61,7 +63,7 @@ class ReductionKernels:
             jitable(*identity)(element), written, len(sums), len(per_array.given), len(row), per_array, identity,
             f"{fused.described(owner)}: sums over arrays", rule,
         )  # fmt: skip
-        self.on_totals = TotalsKernels(sums, functions, row, 2 + len(slots) + fused.ema, per_array, owner)
+        self.on_totals = TotalsKernels(sums, functions, before, row, 2 + len(slots) + fused.ema, per_array, owner)
 
     def including(self, fused: Fused) -> "ReductionKernels":
         """The same with other options."""

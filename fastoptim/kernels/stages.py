@@ -135,10 +135,11 @@ def stages_of(
     per_array = PerArray(array_slots, given, is_summed=True)
     scalars = _scalars(reductions, rule, {"p", "g", "size", *slots, *array_slots, *given})
     every = "p", "g", *slots, *given, *scalars
-    summed = [
-        Summed(ReductionKernels(each.rule, each.sums, each.functions, slots, per_array, scalars, NOTHING, owner))
-        for each in reductions
-    ]
+    summed, before = list[Summed](), tuple[str, ...]()
+    for each in reductions:
+        own = each.rule, each.sums, each.functions, slots, per_array, before, scalars
+        summed.append(Summed(ReductionKernels(*own, NOTHING, owner)))
+        before += each.results
     last = Kernels(adapted(rule, every), len(slots), owner=owner, per_array=per_array)
     return *summed, Elementwise(rule, slots, last, per_array)
 

@@ -1,7 +1,7 @@
 """What is computed of an array's sums, once for each array: the sums of all its blocks, and functions of them."""
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ class TotalsKernels:
         sums: names of the values that were summed.
         functions: of what `known_names` says and of the functions before, by name. What each returns is given to later
             stages. If it has the name of a slot of the array, it becomes the state, too.
+        before: names of what the reductions before this one have given.
         scalars: names of the step's numbers.
         operands: how many a table's row has.
         per_array: what it has for each array.
@@ -36,19 +37,21 @@ class TotalsKernels:
         self,
         sums: Sequence[str],
         functions: Sequence[Callable[..., float]],
+        before: Collection[str],
         scalars: Sequence[str],
         operands: int,
         per_array: PerArray,
         owner: str,
     ) -> None:
         self._sums, self._functions, self._scalars = tuple(sums), tuple(functions), tuple(scalars)
-        self._operands, self._per_array, self._owner = operands, per_array, owner
+        self._before, self._operands, self._per_array, self._owner = before, operands, per_array, owner
         self._passes: dict[Storage, Pass] = {}
 
     @property
     def known_names(self) -> tuple[str, ...]:
-        """What a function may take: sums, the array's elements, its state, the numbers given before, the step's."""
-        return *self._sums, "size", *self._per_array.slots, *self._per_array.given, *self._scalars
+        """What a function may take: sums, the array's elements, numbers given before, its state, the step's numbers."""
+        given = (name if name in self._before else f"_later_{name}" for name in self._per_array.given)
+        return *self._sums, "size", *given, *self._per_array.slots, *self._scalars
 
     @property
     def targets(self) -> list[tuple[int, int]]:
@@ -102,7 +105,7 @@ class TotalsKernels:
                 sums = array_at(word_at(row + sums_at), F8, blocks * values).reshape(blocks, values)
                 numbers = array_at(word_at(row + numbers_at), F8, given)
                 of_the_step = array_at(scalars + word_at(row + scalar_row) * count * itemsize, like, count)
-                known = totals_of(sums, lanes) + (float(size),) + slots_of(row) + all_given(numbers, F8)
+                known = totals_of(sums, lanes) + (float(size),) + all_given(numbers, F8) + slots_of(row)
                 found = results(known + as_floats(of_the_step, F8))
                 store_results(row, numbers, found[known_count:])
                 row += row_bytes

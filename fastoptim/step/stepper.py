@@ -1,7 +1,7 @@
 """Makes the steps of one rule: from two dicts of arrays to the kernels' calls."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastoptim.arrays.memory import Memory
@@ -11,6 +11,7 @@ from fastoptim.settings.groups import check_matched
 from fastoptim.settings.plan import Plan
 from fastoptim.settings.rows import Rows
 from fastoptim.state.counts import StepCounts
+from fastoptim.state.shaped import ShapedState
 from fastoptim.state.store import StateStore
 from fastoptim.step.bind import Binder
 from fastoptim.step.bound import BoundStep
@@ -24,6 +25,7 @@ class Stepper:
     Args:
         slots: the names of the rule's state.
         carry: what is carried before the first step, None for nothing.
+        array_slots: the names of the state of other shapes than the parameters'.
 
     Attributes:
         store: state and averages.
@@ -34,8 +36,9 @@ class Stepper:
         is_averaged: whether the parameters hold the averages for a while, so that no step may be made.
     """
 
-    def __init__(self, slots: tuple[str, ...], carry: float | None = None) -> None:
-        self.store, self.counts = StateStore(slots), StepCounts(carry)
+    def __init__(self, slots: tuple[str, ...], carry: float | None = None, array_slots: Iterable[str] = ()) -> None:
+        shaped = ShapedState({slot: {} for slot in array_slots})
+        self.store, self.counts = StateStore(slots, shaped=shaped), StepCounts(carry)
         self.norm: Any = None
         self.is_averaged = False
         self.planned: Plan | None = None
