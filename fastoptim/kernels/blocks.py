@@ -10,16 +10,28 @@ from typing import Any
 import numpy as np
 
 from fastoptim.kernels import fuse, jit, memory, reduce, storage, unroll
-from fastoptim.kernels.cpu import given_at
 from fastoptim.kernels.jit import jitable
 from fastoptim.kernels.launch import Pass
 from fastoptim.kernels.memory import WORD, array_at, operands_at, word_at
 from fastoptim.kernels.reduce import BLOCK, LANES, added_pairwise
 from fastoptim.kernels.rule import fingerprint
 from fastoptim.kernels.storage import Storage
-from fastoptim.kernels.table import BLOCKS, END, GRAD, PARAM, SCALAR_ROW, SUMS, PerArray, columns
+from fastoptim.kernels.table import BLOCKS, END, GRAD, NUMBERS, PARAM, SCALAR_ROW, SUMS, PerArray, columns
 
 F8 = np.empty(0)
+
+
+def given_at(count: int, row_bytes: int) -> Callable[..., Any]:
+    """`(row, like) -> ` the numbers that were computed of an array's sums, in the dtype of the array `like`."""
+    if not count:
+        return jitable("no_numbers")(lambda row, like: ())
+    address, cast = row_bytes + NUMBERS * WORD, unroll.cast(count)
+
+    @jitable("numbers", count, row_bytes)
+    def numbers_of(row: Any, like: Any) -> Any:
+        return cast(array_at(word_at(row + address), F8, count), like)
+
+    return numbers_of
 
 
 class BlockKernels:

@@ -74,10 +74,46 @@ class Elementwise(NamedTuple):
         """The same with options in the same pass."""
         return self._replace(kernels=self.kernels.including(fused))
 
+    def measuring(self, names: tuple[str, ...]) -> "Elementwise | Measured":
+        """The same with statistics of these names."""
+        if not names:
+            return self
+        return Measured(self, names, self.per_array._replace(is_summed=True))
+
     def launches(self, group: Group) -> list[Launch]:
         """The call that runs it on the host."""
         compiled = self.kernels.on_cpu.pass_for((storage_of(group.dtype),) * group.operands)
         return [Launch(compiled.address, group.table, group.scalars, group.elements, LINE, group.elements)]
+
+
+class Measured(NamedTuple):
+    """The last stage of a step, which also sums over arrays what statistics need.
+
+    Attributes:
+        stage: the same without statistics.
+        names: of the statistics.
+        per_array: what a step has for each array.
+    """
+
+    stage: Elementwise
+    names: tuple[str, ...]
+    per_array: PerArray
+
+    @property
+    def kernels(self) -> Kernels:
+        """Those of the stage without statistics."""
+        return self.stage.kernels
+
+    @property
+    def values(self) -> int:
+        """How many values of an element it sums over an array."""
+        return len(self.names)
+
+    def launches(self, group: Group) -> list[Launch]:
+        """The call that runs it on the host."""
+        kernels = self.stage.kernels.measuring(self.names, self.per_array)
+        compiled = kernels.pass_for((storage_of(group.dtype),) * group.operands)
+        return [Launch(compiled.address, group.table, group.scalars, group.blocks, 1, group.elements)]
 
 
 class Reduction:

@@ -1,13 +1,16 @@
 """Memory for sums over arrays, and for the numbers that are computed of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from fastoptim.arrays.memory import Array
+from fastoptim.arrays.memory import Array, Memory
+from fastoptim.kernels.measures import Statistics, statistics_of
 from fastoptim.kernels.reduce import BLOCK
 from fastoptim.kernels.stages import Group
 from fastoptim.kernels.table import BLOCKS, END, NUMBERS, SUMS, PerArray
+from fastoptim.step.segments import Segment, dtype_groups
 
 
 class ArraySums:
@@ -32,6 +35,7 @@ class ArraySums:
             first += group.arrays
         self._sums = np.zeros((sum(group.blocks for group in self.groups), values))
         self._numbers = np.zeros((len(table), max(len(per_array.given), 1)))
+        self._ends: list[int] = []
         first, begin = 0, 0
         for group in self.groups:
             rows = table[first : first + group.arrays]
@@ -39,4 +43,48 @@ class ArraySums:
             rows[:, SUMS] = self._sums.ctypes.data + before * self._sums.strides[0]
             numbers = np.arange(first, first + group.arrays)
             rows[:, NUMBERS] = self._numbers.ctypes.data + numbers * self._numbers.strides[0]
+            self._ends += [*(before[1:]), begin + group.blocks]
             first, begin = first + group.arrays, begin + group.blocks
+
+    def totals(self) -> list[list[float]]:
+        """The sums of the last stage over each array, in the order of the table."""
+        starts = [0, *self._ends[:-1]]
+        return [self._sums[start:end].sum(axis=0).tolist() for start, end in zip(starts, self._ends, strict=True)]
+
+
+class StatisticsOf:
+    """Makes statistics of the sums over a step's arrays.
+
+    Args:
+        segments: of the step, one for each name.
+        names: of the statistics.
+    """
+
+    def __init__(self, segments: Sequence[Segment], names: Sequence[str]) -> None:
+        self._names = names
+        order = [i for _, members in dtype_groups(segments) for i in members]  # of the table's rows
+        self._rows = sorted((i, row, *segments[i].parts, segments[i].own.size) for row, i in enumerate(order))
+
+    def by_name(self, totals: Sequence[Sequence[float]]) -> dict[Any, Statistics]:
+        """The statistics by name, in the order of the parameters."""
+        count = len(self._names)
+        return {name: statistics_of(self._names, totals[row][:count], size) for _, row, name, size in self._rows}
+
+
+def counted(
+    names: Any, grads: Sequence[Any], memory: Memory, asked: Sequence[str]
+) -> Callable[[], dict[Any, Statistics]]:
+    """How many elements of each gradient are nan or infinite, of a step that is not made: the pass has not run.
+
+    Args:
+        names: of the gradients.
+        grads: on the host, or on a GPU.
+        memory: where they are.
+        asked: the statistics that were asked for; the others stay None.
+    """
+    found: dict[Any, Statistics] = {}
+    for name, grad in zip(names, grads, strict=True) if {"nan", "inf"} & set(asked) else ():
+        numbers = np.asarray(memory.read(grad))
+        counts = {"nan": int(np.isnan(numbers).sum()), "inf": int(np.isinf(numbers).sum())}
+        found[name] = Statistics(**{key: count for key, count in counts.items() if key in asked})
+    return lambda: found

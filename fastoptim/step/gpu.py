@@ -15,6 +15,7 @@ from fastoptim.kernels.cuda.launch import DeviceScalars, Launch, stream_address
 from fastoptim.kernels.cuda.memory import INT64, cuda
 from fastoptim.kernels.cuda.reduce import DeviceNorm
 from fastoptim.kernels.cuda.words import write_words
+from fastoptim.kernels.measures import Statistics
 from fastoptim.kernels.table import GRAD, PARAM, columns
 from fastoptim.step.bound import Arrays
 from fastoptim.step.counter import StepCounter
@@ -129,6 +130,10 @@ class GpuEngine:
 
     def plain_calls(self) -> tuple[Callable[..., None], Callable[[], None]]:
         """There are none: every step needs a stream."""
+        raise NotImplementedError
+
+    def statistics(self) -> dict[Any, Statistics]:
+        """What was measured in the last run, by name: this waits for the GPU."""
         raise NotImplementedError
 
     def check_stream(self, stream: Any) -> None:

@@ -10,10 +10,11 @@ from fastoptim.arrays.memory import HOST
 from fastoptim.kernels.cpu import SERIAL_LIMIT
 from fastoptim.kernels.guard import Expected, Guard, compile_guard
 from fastoptim.kernels.launch import Launches
+from fastoptim.kernels.measures import Statistics
 from fastoptim.kernels.reduce import Norm, Part
-from fastoptim.kernels.stages import Elementwise, Group
+from fastoptim.kernels.stages import Elementwise, Group, Measured
 from fastoptim.kernels.table import END, GRAD, PARAM, SCALAR_ROW, columns
-from fastoptim.step.array_sums import ArraySums
+from fastoptim.step.array_sums import ArraySums, StatisticsOf
 from fastoptim.step.bound import Arrays
 from fastoptim.step.packer import Packer
 from fastoptim.step.segments import Segment, dtype_groups, norm_order
@@ -38,7 +39,7 @@ class HostEngine:
     def __init__(
         self, segments: Sequence[Segment], stages: Sequence[Any], row_count: int, needs_norm: bool, scratch: Scratch
     ) -> None:
-        last: Elementwise = stages[-1]
+        last: Elementwise | Measured = stages[-1]
         operands = 2 + (len(segments[0].state) if segments else 0)
         self._table = np.zeros((len(segments), columns(operands, last.per_array)), np.int64)
         self._staged = StagedCopies(scratch)
@@ -61,6 +62,7 @@ class HostEngine:
             scalars, count = self._packers[-1].scalars.ctypes.data, len(members)
             groups.append(Group(dtype, operands, self._cell(first, 0), scalars, count, elements, 0))
             first += count
+        self._statistics = StatisticsOf(segments, last.names) if isinstance(last, Measured) else None
         if last.per_array.is_summed:
             self._sums = ArraySums(self._table, groups, last.per_array, max(stage.values for stage in stages))
             groups = self._sums.groups
@@ -129,6 +131,11 @@ class HostEngine:
         assert self._norm is not None
         self._staged.gather(params, grads)
         return self._norm.measure() / divisor
+
+    def statistics(self) -> dict[Any, Statistics]:
+        """What was measured in the last run, by name."""
+        assert self._statistics is not None
+        return self._statistics.by_name(self._sums.totals())
 
     def run(self, params: Arrays = (), grads: Arrays = (), stream: Any = None) -> None:
         """Update all parameters and state in place."""
