@@ -51,6 +51,7 @@ from fastoptim.algorithms.lion import Lion
 from fastoptim.algorithms.momentum import Momentum
 from fastoptim.algorithms.nesterov import Nesterov
 from fastoptim.algorithms.novograd import NovoGrad
+from fastoptim.algorithms.prodigy import Prodigy
 from fastoptim.algorithms.rmsprop import RMSprop
 from fastoptim.algorithms.sgd import SGD
 from fastoptim.arrays.flat import FlatDict, flatten
@@ -79,6 +80,7 @@ __all__ = [
     "NovoGrad",
     "Number",
     "Optimizer",
+    "Prodigy",
     "RMSprop",
     "Reduction",
     "cuda_info",

@@ -59,7 +59,8 @@ class Optimizer(Algorithm):
         if args and isinstance(args[0], (list, tuple, Mapping, Iterator)):
             name = type(self).__name__
             raise TypeError(f"{name}: expected hyperparameters; parameters go to update(params, grads)")
-        self._stepper, self._accumulator = Stepper(type(self).slots, self.carry, self.array_slots), Accumulator()
+        self._stepper = Stepper(type(self).slots, self.carry, self.array_slots, self.shared_slots)
+        self._accumulator = Accumulator()
         super().__init__(*args, **kwargs)
         self._stepper.use_slots(self.slots)
 

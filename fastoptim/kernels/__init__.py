@@ -24,7 +24,7 @@ class Kernels:
         self, rule: Rule, slots: int, fused: Fused = NOTHING, owner: str = "a rule", per_array: PerArray = NO_SUMS
     ) -> None:
         self._rule, self._slots, self.fused, self._owner, self._per_array = rule, slots, fused, owner, per_array
-        self.scalar_names = signature(rule, slots, fused).scalars[len(per_array.given) :]
+        self.scalar_names = signature(rule, slots, fused).scalars[per_array.number_count :]
         self._variants: dict[Fused, Kernels] = {}
         self._measuring: dict[Any, BlockKernels] = {}
 

@@ -21,15 +21,29 @@ from fastoptim.kernels.table import BLOCKS, END, GRAD, NUMBERS, PARAM, SCALAR_RO
 F8 = np.empty(0)
 
 
-def given_at(count: int, row_bytes: int) -> Callable[..., Any]:
-    """`(row, like) -> ` the numbers that were computed of an array's sums, in the dtype of the array `like`."""
+def numbers_at_addresses(count: int, at: int) -> Callable[..., Any]:
+    """`(row, like) -> ` the float64 numbers whose addresses stand `at` bytes behind a row's beginning, as of `like`."""
     if not count:
-        return jitable("no_numbers")(lambda row, like: ())
-    address, cast = row_bytes + NUMBERS * WORD, unroll.cast(count)
+        return jitable(0)(lambda row, like: ())
+    before, address = numbers_at_addresses(count - 1, at), at + (count - 1) * WORD
 
-    @jitable("numbers", count, row_bytes)
+    @jitable(count, at)
     def numbers_of(row: Any, like: Any) -> Any:
-        return cast(array_at(word_at(row + address), F8, count), like)
+        return before(row, like) + (like.dtype.type(array_at(word_at(row + address), F8, 1)[0]),)
+
+    return numbers_of
+
+
+def numbers_of_array(per_array: PerArray, operands: int) -> Callable[..., Any]:
+    """`(row, like) -> ` the numbers of an array, in the dtype of `like`: those of the state, then those given."""
+    slots, given = numbers_at_addresses(len(per_array.slots), operands * WORD), len(per_array.given)
+    if not given:
+        return slots
+    address, cast = columns(operands, per_array) * WORD + NUMBERS * WORD, unroll.cast(given)
+
+    @jitable(len(per_array.slots), given, operands)
+    def numbers_of(row: Any, like: Any) -> Any:
+        return slots(row, like) + cast(array_at(word_at(row + address), F8, given), like)
 
     return numbers_of
 
@@ -41,8 +55,7 @@ class BlockKernels:
         element: `(p, g, *state[, average], *numbers) -> (*new, *values)`, callable from compiled code.
         written: the columns of the operands that `new` is written to.
         values: how many values of an element are summed.
-        given: how many of the numbers are those of the array; the others are the step's.
-        scalars: how many those are.
+        scalars: how many of the numbers are the step's. The others are those of the array.
         per_array: what the table has for each array.
         identity: of the element function, of all that it was made of.
         what: a description for the log.
@@ -55,7 +68,6 @@ class BlockKernels:
         element: Callable[..., Any],
         written: Sequence[int],
         values: int,
-        given: int,
         scalars: int,
         per_array: PerArray,
         identity: tuple[object, ...],
@@ -64,9 +76,9 @@ class BlockKernels:
         zero_grads: bool = False,
     ) -> None:
         sources = fingerprint(fuse, memory, reduce, unroll, storage, jit)
-        self._identity = *identity, values, given, *written, len(per_array.slots), f"{sources:x}"
+        self._identity = *identity, values, *written, *map(len, per_array[:2]), f"{sources:x}"
         self._element, self._written, self._values = element, tuple(written), values
-        self._given, self._scalars, self._per_array = given, scalars, per_array
+        self._scalars, self._per_array = scalars, per_array
         self._what, self._rule, self._zero_grads = what, rule, zero_grads
         self._passes: dict[tuple[Storage, ...], Pass] = {}
 
@@ -102,7 +114,7 @@ class BlockKernels:
         end, blocks_end, sums_at, scalar_row = (row_bytes + x * WORD for x in (END, BLOCKS, SUMS, SCALAR_ROW))
         arrays_at, update_block, count = operands_at(storages), self._update_block(storages, identity), self._scalars
         like, itemsize, values = np.empty(0, storages[PARAM].dtype), storages[PARAM].itemsize, self._values
-        numbers_of, in_own_dtype = given_at(self._given, row_bytes), unroll.cast(count)
+        numbers_of, in_own_dtype = numbers_of_array(self._per_array, len(storages)), unroll.cast(count)
         rows = unroll.rows(values)
 
         @jitable(*identity)

@@ -10,7 +10,7 @@ from numba import prange, types
 from numba.extending import overload
 
 from fastoptim.kernels import fuse, jit, memory, storage, unroll
-from fastoptim.kernels.blocks import BlockKernels, given_at
+from fastoptim.kernels.blocks import BlockKernels, numbers_of_array
 from fastoptim.kernels.fuse import NOTHING, Fused, around, signature, typed
 from fastoptim.kernels.jit import compiled, jitable, name_apart
 from fastoptim.kernels.launch import Pass
@@ -54,12 +54,12 @@ class CpuKernels:
     def measuring(self, names: tuple[str, ...], per_array: PerArray) -> BlockKernels:
         """The passes that also sum over arrays what these statistics need."""
         slots, scalars = len(self._names.slots), len(self._names.scalars)
-        given = len(per_array.given)
+        numbers = per_array.number_count
         element = measured(self._element, names, slots + scalars - len(self._fused.scalars), self._fused)
         identity = *self._identity, *names
         written = [PARAM, *range(GRAD + 1, GRAD + 1 + slots)]
         return BlockKernels(
-            jitable(*identity)(element), written, len(names), given, scalars - given, per_array, identity,
+            jitable(*identity)(element), written, len(names), scalars - numbers, per_array, identity,
             f"{self._fused.described(self._owner)}, with statistics", self._rule, self._fused.zero_grads,
         )  # fmt: skip
 
@@ -85,10 +85,10 @@ class CpuKernels:
         return update_elements
 
     def _pass(self, storages: tuple[Storage, ...]) -> Pass:
-        given = len(self._per_array.given)
-        row_bytes, count = columns(len(storages), self._per_array) * WORD, len(self._names.scalars) - given
+        row_bytes = columns(len(storages), self._per_array) * WORD
+        count = len(self._names.scalars) - self._per_array.number_count
         end, scalar_row = row_bytes + END * WORD, row_bytes + SCALAR_ROW * WORD
-        numbers_of = given_at(given, row_bytes)
+        numbers_of = numbers_of_array(self._per_array, len(storages))
         arrays_at, update_elements = operands_at(storages), self._update_elements(storages)
         like, itemsize = np.empty(0, storages[PARAM].dtype), storages[PARAM].itemsize
         in_own_dtype = unroll.cast(count)

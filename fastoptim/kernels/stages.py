@@ -3,36 +3,15 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, Self
 
-import numpy as np
-
 from fastoptim.kernels import Kernels
 from fastoptim.kernels.adapt import adapted, arguments_of
 from fastoptim.kernels.cpu import LINE
 from fastoptim.kernels.fuse import NOTHING, Fused
 from fastoptim.kernels.launch import Launch
-from fastoptim.kernels.reductions import ReductionKernels, Summed
+from fastoptim.kernels.reductions import Group, ReductionKernels, Summed, block_launch
 from fastoptim.kernels.rule import Rule, arguments, is_rule
 from fastoptim.kernels.storage import storage_of
 from fastoptim.kernels.table import NO_SUMS, PerArray
-
-
-class Group(NamedTuple):
-    """The arrays of one dtype in a step on the host.
-
-    Attributes:
-        dtype: of the parameters.
-        operands: addresses in a row of the table.
-        table, scalars: addresses.
-        arrays, elements, blocks: how many there are.
-    """
-
-    dtype: np.dtype[Any]
-    operands: int
-    table: int
-    scalars: int
-    arrays: int
-    elements: int
-    blocks: int
 
 
 class Stage(Protocol):
@@ -41,8 +20,13 @@ class Stage(Protocol):
     def including(self, fused: Fused) -> Self:
         """The same with options in the same pass."""
 
-    def launches(self, group: Group) -> list[Launch]:
-        """The calls that run it on the host."""
+    def launches(self, groups: Sequence[Group], order: int) -> list[Launch]:
+        """The calls that run it on the host.
+
+        Args:
+            groups: the arrays of each dtype.
+            order: the address of `ArraySums.order_of`, for what sums over all arrays.
+        """
 
 
 class Elementwise(NamedTuple):
@@ -80,10 +64,13 @@ class Elementwise(NamedTuple):
             return self
         return Measured(self, names, self.per_array._replace(is_summed=True))
 
-    def launches(self, group: Group) -> list[Launch]:
-        """The call that runs it on the host."""
-        compiled = self.kernels.on_cpu.pass_for((storage_of(group.dtype),) * group.operands)
-        return [Launch(compiled.address, group.table, group.scalars, group.elements, LINE, group.elements)]
+    def launches(self, groups: Sequence[Group], order: int) -> list[Launch]:
+        """The calls that run it on the host."""
+        passes = [self.kernels.on_cpu.pass_for((storage_of(x.dtype),) * x.operands) for x in groups]
+        return [
+            Launch(compiled.address, x.table, x.scalars, x.elements, LINE, x.elements)
+            for compiled, x in zip(passes, groups, strict=True)
+        ]
 
 
 class Measured(NamedTuple):
@@ -109,11 +96,10 @@ class Measured(NamedTuple):
         """How many values of an element it sums over an array."""
         return len(self.names)
 
-    def launches(self, group: Group) -> list[Launch]:
-        """The call that runs it on the host."""
+    def launches(self, groups: Sequence[Group], order: int) -> list[Launch]:
+        """The calls that run it on the host."""
         kernels = self.stage.kernels.measuring(self.names, self.per_array)
-        compiled = kernels.pass_for((storage_of(group.dtype),) * group.operands)
-        return [Launch(compiled.address, group.table, group.scalars, group.blocks, 1, group.elements)]
+        return [block_launch(kernels, group) for group in groups]
 
 
 class Reduction:
@@ -127,17 +113,21 @@ class Reduction:
             many elements the array has), the array's numbers of the state (`array_slots`), what functions before it
             returned, and the step's numbers, all by name. The rules and functions that follow take its result by its
             own name. If that is the name of a number of the state, the result is the new one.
+        over_all: sum over all arrays together. The functions are then computed once; `size` is the sum of all sizes,
+            numbers of the state are those of `shared_slots`, and the step's numbers those of the first name.
 
     Raises:
         TypeError: the rule is not declared, or there is neither a sum nor a function.
     """
 
-    def __init__(self, rule: Rule, sums: Sequence[str], *functions: Callable[..., float]) -> None:
+    def __init__(
+        self, rule: Rule, sums: Sequence[str], *functions: Callable[..., float], over_all: bool = False
+    ) -> None:
         if not is_rule(rule):
             raise TypeError(f"Reduction: its rule {rule!r} is not declared, put @fastoptim.rule before it")
         if isinstance(sums, str) or not sums or not functions:
             raise TypeError(f"Reduction: expected names of sums and functions of them, got {sums!r} and {functions!r}")
-        self.rule, self.sums, self.functions = rule, tuple(sums), functions
+        self.rule, self.sums, self.functions, self.over_all = rule, tuple(sums), functions, over_all
 
     @property
     def results(self) -> tuple[str, ...]:
@@ -170,11 +160,11 @@ def stages_of(
     given = tuple(dict.fromkeys(name for each in reductions for name in each.results))
     per_array = PerArray(array_slots, given, is_summed=True)
     scalars = _scalars(reductions, rule, {"p", "g", "size", *slots, *array_slots, *given})
-    every = "p", "g", *slots, *given, *scalars
+    every = "p", "g", *slots, *array_slots, *given, *scalars
     summed, before = list[Summed](), tuple[str, ...]()
     for each in reductions:
         own = each.rule, each.sums, each.functions, slots, per_array, before, scalars
-        summed.append(Summed(ReductionKernels(*own, NOTHING, owner)))
+        summed.append(Summed(ReductionKernels(*own, each.over_all, NOTHING, owner)))
         before += each.results
     last = Kernels(adapted(rule, every), len(slots), owner=owner, per_array=per_array)
     return *summed, Elementwise(rule, slots, last, per_array)

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastoptim.kernels import adapt, jit, memory, reduce, storage, unroll
 from fastoptim.kernels.adapt import adapted
+from fastoptim.kernels.blocks import numbers_at_addresses
 from fastoptim.kernels.jit import jitable
 from fastoptim.kernels.launch import Pass
 from fastoptim.kernels.memory import WORD, array_at, word_at
@@ -31,6 +32,7 @@ class TotalsKernels:
         operands: how many a table's row has.
         per_array: what it has for each array.
         owner: the optimizer's name, for the log.
+        over_all: whether it is about the sums over all arrays together, which then have all the same numbers.
     """
 
     def __init__(
@@ -42,9 +44,11 @@ class TotalsKernels:
         operands: int,
         per_array: PerArray,
         owner: str,
+        over_all: bool,
     ) -> None:
         self._sums, self._functions, self._scalars = tuple(sums), tuple(functions), tuple(scalars)
         self._before, self._operands, self._per_array, self._owner = before, operands, per_array, owner
+        self._over_all = over_all
         self._passes: dict[Storage, Pass] = {}
 
     @property
@@ -85,13 +89,9 @@ class TotalsKernels:
         )
         like, itemsize, given = np.empty(0, own.dtype), own.itemsize, len(self._per_array.given)
         slots_at, slots = self._operands * WORD, len(self._per_array.slots)
-        totals_of, as_floats, all_given, results = (
-            _totals(values),
-            unroll.cast(count),
-            unroll.cast(given),
-            self.results(),
-        )
-        slots_of, store_results = _slots(slots, slots_at, own), _stores(self.targets, slots_at, own)
+        totals_of, all_sums, results = _totals(values), unroll.cast(values), self.results()
+        as_floats, all_given = unroll.cast(count), unroll.cast(given)
+        slots_of, store_results = numbers_at_addresses(slots, slots_at), _stores(self.targets, slots_at)
         known_count = len(self.known_names)
 
         def compute_numbers(table: Any, scalars: Any, start: Any, stop: Any) -> None:
@@ -105,11 +105,32 @@ class TotalsKernels:
                 sums = array_at(word_at(row + sums_at), F8, blocks * values).reshape(blocks, values)
                 numbers = array_at(word_at(row + numbers_at), F8, given)
                 of_the_step = array_at(scalars + word_at(row + scalar_row) * count * itemsize, like, count)
-                known = totals_of(sums, lanes) + (float(size),) + all_given(numbers, F8) + slots_of(row)
+                known = totals_of(sums, lanes) + (float(size),) + all_given(numbers, F8) + slots_of(row, F8)
                 found = results(known + as_floats(of_the_step, F8))
                 store_results(row, numbers, found[known_count:])
                 row += row_bytes
 
+        def compute_common_numbers(table: Any, scalars: Any, start: Any, stop: Any) -> None:
+            """Compute numbers of the sums over all arrays. The table has how many, and row, blocks and size of each."""
+            lanes, sum_of_all, size = np.empty(LANES), np.zeros(values), 0
+            arrays = word_at(table)
+            for i in range(arrays):
+                row, blocks = word_at(table + (1 + 3 * i) * WORD), word_at(table + (2 + 3 * i) * WORD)
+                size += word_at(table + (3 + 3 * i) * WORD)
+                sums = array_at(word_at(row + sums_at), F8, blocks * values).reshape(blocks, values)
+                for value in range(values):
+                    sum_of_all[value] += total(sums, value, lanes)
+            row = word_at(table + WORD)
+            of_the_step = array_at(scalars + word_at(row + scalar_row) * count * itemsize, like, count)
+            known = all_sums(sum_of_all, F8) + (float(size),)
+            known = known + all_given(array_at(word_at(row + numbers_at), F8, given), F8) + slots_of(row, F8)
+            found = results(known + as_floats(of_the_step, F8))
+            for i in range(arrays):
+                row = word_at(table + (1 + 3 * i) * WORD)
+                store_results(row, array_at(word_at(row + numbers_at), F8, given), found[known_count:])
+
+        if self._over_all:
+            return Pass(compute_common_numbers, *identity, what=f"{self._owner}'s numbers of all arrays")
         return Pass(compute_numbers, *identity, what=f"{self._owner}'s numbers of each array")
 
 
@@ -132,32 +153,18 @@ def _totals(count: int) -> Callable[..., Any]:
     return jitable(count)(lambda sums, lanes: before(sums, lanes) + (total(sums, last, lanes),))
 
 
-def _slots(count: int, at: int, own: Storage) -> Callable[..., Any]:
-    """`(row) -> ` the state's numbers of an array, as float64."""
-    if count == 0:
-        return jitable(count)(lambda row: ())
-    before, address = _slots(count - 1, at, own), at + (count - 1) * WORD
-    like = np.empty(0, own.dtype)
-
-    @jitable(count, at, own.dtype.char)
-    def slots_of(row: Any) -> Any:
-        return before(row) + (float(array_at(word_at(row + address), like, 1)[0]),)
-
-    return slots_of
-
-
-def _stores(targets: Sequence[tuple[int, int]], at: int, own: Storage) -> Callable[..., Any]:
+def _stores(targets: Sequence[tuple[int, int]], at: int) -> Callable[..., Any]:
     """`(row, numbers, results)`: write each result to what is given, and to its slot of the array if it has one."""
     if not targets:
         return jitable("none")(lambda row, numbers, results: None)
-    before, (index, slot) = _stores(targets[:-1], at, own), targets[-1]
-    last, like, address, is_slot = len(targets) - 1, np.empty(0, own.dtype), at + slot * WORD, slot >= 0
+    before, (index, slot) = _stores(targets[:-1], at), targets[-1]
+    last, address, is_slot = len(targets) - 1, at + slot * WORD, slot >= 0
 
-    @jitable(*(x for target in targets for x in target), at, own.dtype.char)
+    @jitable(*(x for target in targets for x in target), at)
     def store_results(row: Any, numbers: Any, results: Any) -> None:
         before(row, numbers, results)
         numbers[index] = results[last]
         if is_slot:
-            array_at(word_at(row + address), like, 1)[0] = results[last]
+            array_at(word_at(row + address), F8, 1)[0] = results[last]
 
     return store_results

@@ -49,6 +49,7 @@ class Algorithm(Options):
         reductions: what is summed over each array before the rule, see `Reduction`.
         array_slots: names of the state's numbers that each array has one of; or from such names to functions of the
             parameter's shape that return the state's shape, None where there is none.
+        shared_slots: names of numbers of the state that all arrays share.
         stages: what a step is made of: the reductions, and the rule, element by element.
         kernels: the rule's kernels, to call them yourself.
         carry: a number that `scalars` needs from all steps before, such as a product of momentums. A class that has one
@@ -62,6 +63,7 @@ class Algorithm(Options):
     variant: tuple[str, ...] = ()
     reductions: ClassVar[tuple[Reduction, ...]] = ()
     array_slots: ClassVar[Any] = MappingProxyType({})
+    shared_slots: ClassVar[tuple[str, ...]] = ()
     stages: ClassVar[Stages] = ()
     kernels: ClassVar[Kernels]
     variant_stages: ClassVar[Mapping[tuple[str, ...], Stages]]
@@ -73,7 +75,9 @@ class Algorithm(Options):
         if "rule" in own:  # what belongs to a base class's rule does not belong to this one
             cls.variants, cls.reductions = own.get("variants", {}), own.get("reductions", ())
             slots = own.get("array_slots", ())
-            cls.array_slots = slots if isinstance(slots, Mapping) else dict.fromkeys(slots, _one_number)
+            cls.shared_slots = own.get("shared_slots", ())
+            cls.array_slots = dict(slots if isinstance(slots, Mapping) else dict.fromkeys(slots, _one_number))
+            cls.array_slots |= dict.fromkeys(cls.shared_slots, _one_number)
         if "rule" in own or "variants" in own:
             cls._mark_choosing_fields()
         super().__init_subclass__(**kwargs)

@@ -174,8 +174,7 @@ class StateStore:
 
     def with_shaped(self, arrays: Mapping[str, Mapping[Any, Any]]) -> "StateStore":
         """The same with copies of these arrays as the state of other shapes."""
-        shaped = ShapedState({slot: {} for slot in self.shaped.slots}).holding(arrays, self.memory)
-        return self.but(shaped=shaped)
+        return self.but(shaped=self.shaped.holding(arrays, self.memory))
 
     def without_averages(self) -> "StateStore":
         """The same slots alone."""

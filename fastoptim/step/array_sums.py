@@ -8,9 +8,9 @@ import numpy as np
 from fastoptim.arrays.memory import Array, Memory
 from fastoptim.kernels.measures import Statistics, statistics_of
 from fastoptim.kernels.reduce import BLOCK
-from fastoptim.kernels.stages import Group
+from fastoptim.kernels.reductions import Group
 from fastoptim.kernels.table import BLOCKS, END, NUMBERS, SUMS, PerArray
-from fastoptim.step.segments import Segment, dtype_groups
+from fastoptim.step.segments import Segment, norm_order, table_order
 
 
 class ArraySums:
@@ -27,7 +27,7 @@ class ArraySums:
     """
 
     def __init__(self, table: Array, groups: Sequence[Group], per_array: PerArray, values: int) -> None:
-        self.groups, first = [], 0
+        self.groups, self._table, first = list[Group](), table, 0
         for group in groups:
             rows = table[first : first + group.arrays]
             rows[:, BLOCKS] = np.cumsum(-(-np.diff(rows[:, END], prepend=0) // BLOCK))
@@ -46,6 +46,19 @@ class ArraySums:
             self._ends += [*(before[1:]), begin + group.blocks]
             first, begin = first + group.arrays, begin + group.blocks
 
+    def order_of(self, segments: Sequence[Segment]) -> int:
+        """The address of the order in which sums over all arrays are added: how many, and address, blocks and elements.
+
+        It is that of the names, as in the norm: it must depend on nothing else.
+        """
+        rows = {i: row for row, i in enumerate(table_order(segments))}
+        words = [len(rows)]
+        for i, _, size in norm_order(segments):
+            address = self._table.ctypes.data + rows[i] * self._table.strides[0]
+            words += [int(address), -(-size // BLOCK), size]
+        self._order = np.array(words, np.int64)
+        return int(self._order.ctypes.data)
+
     def totals(self) -> list[list[float]]:
         """The sums of the last stage over each array, in the order of the table."""
         starts = [0, *self._ends[:-1]]
@@ -62,7 +75,7 @@ class StatisticsOf:
 
     def __init__(self, segments: Sequence[Segment], names: Sequence[str]) -> None:
         self._names = names
-        order = [i for _, members in dtype_groups(segments) for i in members]  # of the table's rows
+        order = table_order(segments)
         self._rows = sorted((i, row, *segments[i].parts, segments[i].own.size) for row, i in enumerate(order))
 
     def by_name(self, totals: Sequence[Sequence[float]]) -> dict[Any, Statistics]:

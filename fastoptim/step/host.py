@@ -12,7 +12,8 @@ from fastoptim.kernels.guard import Expected, Guard, compile_guard
 from fastoptim.kernels.launch import Launches
 from fastoptim.kernels.measures import Statistics
 from fastoptim.kernels.reduce import Norm, Part
-from fastoptim.kernels.stages import Elementwise, Group, Measured
+from fastoptim.kernels.reductions import Group
+from fastoptim.kernels.stages import Elementwise, Measured
 from fastoptim.kernels.table import END, GRAD, PARAM, SCALAR_ROW, columns
 from fastoptim.step.array_sums import ArraySums, StatisticsOf
 from fastoptim.step.bound import Arrays
@@ -47,7 +48,7 @@ class HostEngine:
         self._packers: list[Packer] = []
         params: dict[int, Expected] = {}
         grads: dict[int, Expected] = {}
-        groups, first = [], 0
+        groups, first, order = [], 0, 0
         for dtype, members in dtype_groups(segments):
             elements = 0
             for row, i in enumerate(members, first):
@@ -65,8 +66,8 @@ class HostEngine:
         self._statistics = StatisticsOf(segments, last.names) if isinstance(last, Measured) else None
         if last.per_array.is_summed:
             self._sums = ArraySums(self._table, groups, last.per_array, max(stage.values for stage in stages))
-            groups = self._sums.groups
-        launches = [launch for stage in stages for group in groups for launch in stage.launches(group)]
+            groups, order = self._sums.groups, self._sums.order_of(segments)
+        launches = [launch for stage in stages for launch in stage.launches(groups, order)]
         self._launches = Launches(launches, SERIAL_LIMIT)
         self._norm = Norm(self._norm_parts(segments, grads)) if needs_norm else None
         each = range(len(segments))

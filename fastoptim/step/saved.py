@@ -77,7 +77,7 @@ def loaded(
     kinds: dict[Any, Any] = {}
     counts, present = stepper.counts.load(saved), stepper.store
     if slots != present.slots:
-        shaped = ShapedState({slot: {} for slot in present.shaped.slots})
+        shaped = ShapedState({slot: {} for slot in present.shaped.slots}, present.shaped.shared)
         present = StateStore(slots, present.memory, shaped=shaped)
     make_store = load_store(present, saved, kinds, saved["steps"])
     make_accumulator = accumulator.load(saved, kinds, present.memory)

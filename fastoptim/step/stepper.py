@@ -28,6 +28,7 @@ class Stepper:
         slots: the names of the rule's state.
         carry: what is carried before the first step, None for nothing.
         array_slots: the names of the state of other shapes than the parameters'.
+        shared_slots: those of them that all parameters share.
 
     Attributes:
         store: state and averages.
@@ -39,8 +40,14 @@ class Stepper:
         is_averaged: whether the parameters hold the averages for a while, so that no step may be made.
     """
 
-    def __init__(self, slots: tuple[str, ...], carry: float | None = None, array_slots: Iterable[str] = ()) -> None:
-        shaped = ShapedState({slot: {} for slot in array_slots})
+    def __init__(
+        self,
+        slots: tuple[str, ...],
+        carry: float | None = None,
+        array_slots: Iterable[str] = (),
+        shared_slots: Iterable[str] = (),
+    ) -> None:
+        shaped = ShapedState({slot: {} for slot in array_slots}, frozenset(shared_slots))
         self.store, self.counts = StateStore(slots, shaped=shaped), StepCounts(carry)
         self.norm: Any = None
         self.measured: tuple[Callable[[], Mapping[Any, Statistics]], ...] = ()
