@@ -50,6 +50,8 @@ from fastoptim.algorithms.lars import LARS
 from fastoptim.algorithms.lion import Lion
 from fastoptim.algorithms.momentum import Momentum
 from fastoptim.algorithms.nesterov import Nesterov
+from fastoptim.algorithms.novograd import NovoGrad
+from fastoptim.algorithms.prodigy import Prodigy
 from fastoptim.algorithms.rmsprop import RMSprop
 from fastoptim.algorithms.sgd import SGD
 from fastoptim.arrays.flat import FlatDict, flatten
@@ -75,8 +77,10 @@ __all__ = [
     "Lion",
     "Momentum",
     "Nesterov",
+    "NovoGrad",
     "Number",
     "Optimizer",
+    "Prodigy",
     "RMSprop",
     "Reduction",
     "cuda_info",

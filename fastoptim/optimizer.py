@@ -10,6 +10,7 @@ from fastoptim.arrays.flat import FlatDict
 from fastoptim.arrays.layout import Layout
 from fastoptim.arrays.memory import Array
 from fastoptim.arrays.named import ByName, both_by_name, by_name
+from fastoptim.kernels.measures import Statistics
 from fastoptim.settings.algorithm import Algorithm, subclasses
 from fastoptim.settings.declared import Declared
 from fastoptim.settings.fields import Field
@@ -58,7 +59,8 @@ class Optimizer(Algorithm):
         if args and isinstance(args[0], (list, tuple, Mapping, Iterator)):
             name = type(self).__name__
             raise TypeError(f"{name}: expected hyperparameters; parameters go to update(params, grads)")
-        self._stepper, self._accumulator = Stepper(type(self).slots, self.carry), Accumulator()
+        self._stepper = Stepper(type(self).slots, self.carry, self.array_slots, self.shared_slots)
+        self._accumulator = Accumulator()
         super().__init__(*args, **kwargs)
         self._stepper.use_slots(self.slots)
 
@@ -94,6 +96,15 @@ class Optimizer(Algorithm):
         """
         norm = self._stepper.norm
         return None if norm is None else float(norm)
+
+    @property
+    def last_statistics(self) -> Mapping[Any, Statistics]:
+        """What `statistics` has measured in the last step, by name: `opt.last_statistics["W1"].update_norm`.
+
+        Only names that took part are there; none where nothing was asked for. A call that `skip_nonfinite` has skipped
+        has `nan` and `inf` alone. On a GPU this waits for it.
+        """
+        return {name: each for measured in self._stepper.measured for name, each in measured().items()}
 
     def update(self, params: ByName, grads: ByName, *, stream: Any = None) -> None:
         """Make one step: update the arrays in `params`, and the state, in place.

@@ -3,6 +3,7 @@
 from functools import cached_property
 from typing import Any
 
+from fastoptim.kernels.blocks import BlockKernels
 from fastoptim.kernels.cpu import CpuKernels
 from fastoptim.kernels.fuse import NOTHING, Fused, signature
 from fastoptim.kernels.rule import Rule
@@ -23,8 +24,9 @@ class Kernels:
         self, rule: Rule, slots: int, fused: Fused = NOTHING, owner: str = "a rule", per_array: PerArray = NO_SUMS
     ) -> None:
         self._rule, self._slots, self.fused, self._owner, self._per_array = rule, slots, fused, owner, per_array
-        self.scalar_names = signature(rule, slots, fused).scalars[len(per_array.given) :]
+        self.scalar_names = signature(rule, slots, fused).scalars[per_array.number_count :]
         self._variants: dict[Fused, Kernels] = {}
+        self._measuring: dict[Any, BlockKernels] = {}
 
     def including(self, fused: Fused) -> "Kernels":
         """The kernels that include other options in the same pass."""
@@ -43,6 +45,13 @@ class Kernels:
     def on_cpu(self) -> CpuKernels:
         """The passes that `Optimizer.update` runs on host arrays."""
         return CpuKernels(self._rule, self._slots, self.fused, self._owner, self._per_array)
+
+    def measuring(self, names: tuple[str, ...], per_array: PerArray) -> BlockKernels:
+        """The passes on the host that also sum over arrays what these statistics need."""
+        key = names, per_array
+        if key not in self._measuring:
+            self._measuring[key] = self.on_cpu.measuring(*key)
+        return self._measuring[key]
 
     @cached_property
     def on_gpu(self) -> Any:

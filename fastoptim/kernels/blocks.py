@@ -5,21 +5,48 @@ depends on sizes alone. So the sums have the same bits for any number of threads
 """
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from fastoptim.kernels import fuse, jit, memory, reduce, storage, unroll
-from fastoptim.kernels.cpu import given_at
 from fastoptim.kernels.jit import jitable
 from fastoptim.kernels.launch import Pass
 from fastoptim.kernels.memory import WORD, array_at, operands_at, word_at
 from fastoptim.kernels.reduce import BLOCK, LANES, added_pairwise
 from fastoptim.kernels.rule import fingerprint
 from fastoptim.kernels.storage import Storage
-from fastoptim.kernels.table import BLOCKS, END, GRAD, PARAM, SCALAR_ROW, SUMS, PerArray, columns
+from fastoptim.kernels.table import BLOCKS, END, GRAD, NUMBERS, PARAM, SCALAR_ROW, SUMS, PerArray, columns
 
 F8 = np.empty(0)
+
+
+def numbers_at_addresses(count: int, at: int) -> Callable[..., Any]:
+    """`(row, like) -> ` the float64 numbers whose addresses stand `at` bytes behind a row's beginning, as of `like`."""
+    if not count:
+        return jitable(0)(lambda row, like: ())
+    before, address = numbers_at_addresses(count - 1, at), at + (count - 1) * WORD
+
+    @jitable(count, at)
+    def numbers_of(row: Any, like: Any) -> Any:
+        return before(row, like) + (like.dtype.type(array_at(word_at(row + address), F8, 1)[0]),)
+
+    return numbers_of
+
+
+def numbers_of_array(per_array: PerArray, operands: int) -> Callable[..., Any]:
+    """`(row, like) -> ` the numbers of an array, in the dtype of `like`: those of the state, then those given."""
+    slots, given = numbers_at_addresses(len(per_array.slots), operands * WORD), len(per_array.given)
+    if not given:
+        return slots
+    address, cast = columns(operands, per_array) * WORD + NUMBERS * WORD, unroll.cast(given)
+
+    @jitable(len(per_array.slots), given, operands)
+    def numbers_of(row: Any, like: Any) -> Any:
+        return slots(row, like) + cast(array_at(word_at(row + address), F8, given), like)
+
+    return numbers_of
 
 
 class BlockKernels:
@@ -29,8 +56,7 @@ class BlockKernels:
         element: `(p, g, *state[, average], *numbers) -> (*new, *values)`, callable from compiled code.
         written: the columns of the operands that `new` is written to.
         values: how many values of an element are summed.
-        given: how many of the numbers are those of the array; the others are the step's.
-        scalars: how many those are.
+        scalars: how many of the numbers are the step's. The others are those of the array.
         per_array: what the table has for each array.
         identity: of the element function, of all that it was made of.
         what: a description for the log.
@@ -43,7 +69,6 @@ class BlockKernels:
         element: Callable[..., Any],
         written: Sequence[int],
         values: int,
-        given: int,
         scalars: int,
         per_array: PerArray,
         identity: tuple[object, ...],
@@ -52,9 +77,9 @@ class BlockKernels:
         zero_grads: bool = False,
     ) -> None:
         sources = fingerprint(fuse, memory, reduce, unroll, storage, jit)
-        self._identity = *identity, values, given, *written, len(per_array.slots), f"{sources:x}"
+        self._identity = *identity, values, *written, *map(len, per_array[:2]), f"{sources:x}"
         self.element, self.written, self.values = element, tuple(written), values
-        self.given, self.scalars, self.per_array = given, scalars, per_array
+        self.scalars, self.per_array = scalars, per_array
         self.what, self.rule, self.zero_grads = what, rule, zero_grads
         self._passes: dict[tuple[Storage, ...], Pass] = {}
 
@@ -63,6 +88,13 @@ class BlockKernels:
         if storages not in self._passes:
             self._passes[storages] = self._pass(storages)
         return self._passes[storages]
+
+    @cached_property
+    def on_gpu(self) -> Any:
+        """The same for arrays on a GPU."""
+        from fastoptim.kernels.cuda.reductions import CudaBlocks  # needs the package numba-cuda
+
+        return CudaBlocks(self)
 
     def _update_block(self, storages: tuple[Storage, ...], identity: Sequence[object]) -> Callable[..., Any]:
         """`(arrays, values, scalars)`: update the elements of a block, and write down what is summed of each."""
@@ -90,7 +122,7 @@ class BlockKernels:
         end, blocks_end, sums_at, scalar_row = (row_bytes + x * WORD for x in (END, BLOCKS, SUMS, SCALAR_ROW))
         arrays_at, update_block, count = operands_at(storages), self._update_block(storages, identity), self.scalars
         like, itemsize, values = np.empty(0, storages[PARAM].dtype), storages[PARAM].itemsize, self.values
-        numbers_of, in_own_dtype = given_at(self.given, row_bytes), unroll.cast(count)
+        numbers_of, in_own_dtype = numbers_of_array(self.per_array, len(storages)), unroll.cast(count)
         rows = unroll.rows(values)
 
         @jitable(*identity)

@@ -1,8 +1,9 @@
 """A stage that sums over arrays: the kernels of a rule that returns what is summed, and of functions of the sums."""
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from fastoptim.kernels import fuse
 from fastoptim.kernels.adapt import adapted
@@ -17,6 +18,25 @@ from fastoptim.kernels.totals import TotalsKernels
 from fastoptim.kernels.unroll import repeat
 
 
+class Group(NamedTuple):
+    """The arrays of one dtype in a step on the host.
+
+    Attributes:
+        dtype: of the parameters.
+        operands: addresses in a row of the table.
+        table, scalars: addresses.
+        arrays, elements, blocks: how many there are.
+    """
+
+    dtype: np.dtype[Any]
+    operands: int
+    table: int
+    scalars: int
+    arrays: int
+    elements: int
+    blocks: int
+
+
 class ReductionKernels:
     """The passes of a reduction.
 
@@ -26,7 +46,9 @@ class ReductionKernels:
         functions: of the sums.
         slots: names of all slots of the state.
         per_array: what a step has for each array.
+        before: names of what the reductions before this one have given.
         scalars: names of the step's numbers, without those of the options.
+        over_all: whether it sums over all arrays together.
         fused: the options of the step. What is done to the gradient before the rule is done here, too.
         owner: the optimizer's name, for the log.
     """
@@ -38,39 +60,37 @@ class ReductionKernels:
         functions: Sequence[Callable[..., float]],
         slots: tuple[str, ...],
         per_array: PerArray,
+        before: tuple[str, ...],
         scalars: tuple[str, ...],
+        over_all: bool,
         fused: Fused,
         owner: str,
     ) -> None:
-        self._made_of = rule, sums, functions, slots, per_array, scalars
+        self._made_of = rule, sums, functions, slots, per_array, before, scalars, over_all
+        self.over_all = over_all
         self._owner, self.values = owner, len(sums)
         self._variants: dict[Fused, ReductionKernels] = {fused: self}
         own = [name for name in arguments(rule)[2:] if name in slots]
         row = scalars + fused.scalars
-        whole = adapted(rule, ("p", "g", *slots, *per_array.given, *scalars))
+        given = (name if name in before else f"_later_{name}" for name in per_array.given)
+        whole = adapted(rule, ("p", "g", *slots, *per_array.slots, *given, *scalars))
         bits = "".join(str(int(option)) for option in fused)
-        identity = rule.__name__, len(slots), bits, f"{fingerprint(rule, fuse):x}"
+        identity = rule.__name__, len(slots), bits, f"{fingerprint(whole, fuse):x}"
         count, same = len(own) + len(sums) - 1, repeat(len(own) + len(sums) - 1)
 
         @jitable(*identity, count)
         def as_values(updated: Any, p: Any, state: Any) -> Any:
             return typed_values(updated, p, same(p))
 
-        element = around(whole, len(per_array.given) + len(scalars), len(slots), fused, as_values, is_last=False)
+        element = around(whole, per_array.number_count + len(scalars), len(slots), fused, as_values, is_last=False)
         written = [GRAD + 1 + slots.index(name) for name in own]
         self.on_blocks = BlockKernels(
-            jitable(*identity)(element), written, len(sums), len(per_array.given), len(row), per_array, identity,
+            jitable(*identity)(element), written, len(sums), len(row), per_array, identity,
             f"{fused.described(owner)}: sums over arrays", rule,
         )  # fmt: skip
-        self._has_clip_norm = fused.clip_norm
-        self.on_totals = TotalsKernels(sums, functions, row, 2 + len(slots) + fused.ema, per_array, owner)
-
-    @cached_property
-    def on_gpu(self) -> Any:
-        """The same for arrays on a GPU."""
-        from fastoptim.kernels.cuda.reductions import CudaReduction  # needs the package numba-cuda
-
-        return CudaReduction(self.on_blocks, self.on_totals, self._has_clip_norm)
+        self.on_totals = TotalsKernels(
+            sums, functions, before, row, 2 + len(slots) + fused.ema, per_array, owner, over_all
+        )
 
     def including(self, fused: Fused) -> "ReductionKernels":
         """The same with other options."""
@@ -93,17 +113,24 @@ class Summed(NamedTuple):
         """The same with options in the same pass."""
         return Summed(self.kernels.including(fused))
 
-    def launches(self, group: Any) -> list[Launch]:
+    def launches(self, groups: Sequence[Group], order: int) -> list[Launch]:
         """The calls that run it on the host: over all blocks, and then over all arrays."""
-        own, kernels = storage_of(group.dtype), self.kernels
-        blocks = kernels.on_blocks.pass_for((own,) * group.operands).address
-        totals = kernels.on_totals.pass_for(own).address
-        return [
-            Launch(blocks, group.table, group.scalars, group.blocks, 1, group.elements),
-            Launch(totals, group.table, group.scalars, group.arrays, 1, group.blocks),
-        ]
+        found, totals = [block_launch(self.kernels.on_blocks, group) for group in groups], self.kernels.on_totals
+        if self.kernels.over_all:
+            own = totals.pass_for(storage_of(groups[0].dtype)).address
+            return [*found, Launch(own, order, groups[0].scalars, 1, 1, 1)] if groups else found
+        for group in groups:
+            own = totals.pass_for(storage_of(group.dtype)).address
+            found.append(Launch(own, group.table, group.scalars, group.arrays, 1, group.blocks))
+        return found
 
-    def launches_on_gpu(self, group: Any) -> list[Any]:
+    def launches_on_gpu(self, groups: Sequence[Any], order: int) -> list[Any]:
         """The launches that run it on a GPU."""
-        launches: list[Any] = self.kernels.on_gpu.prepare(group)
-        return launches
+        blocks, totals = self.kernels.on_blocks.on_gpu, self.kernels.on_totals.on_gpu
+        return [*(blocks.prepare(group) for group in groups), *totals.prepare(groups, order)]
+
+
+def block_launch(kernels: BlockKernels, group: Group) -> Launch:
+    """The call of a pass over blocks."""
+    compiled = kernels.pass_for((storage_of(group.dtype),) * group.operands)
+    return Launch(compiled.address, group.table, group.scalars, group.blocks, 1, group.elements)

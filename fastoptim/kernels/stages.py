@@ -3,36 +3,15 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, Self
 
-import numpy as np
-
 from fastoptim.kernels import Kernels
 from fastoptim.kernels.adapt import adapted, arguments_of
 from fastoptim.kernels.cpu import LINE
 from fastoptim.kernels.fuse import NOTHING, Fused
 from fastoptim.kernels.launch import Launch
-from fastoptim.kernels.reductions import ReductionKernels, Summed
+from fastoptim.kernels.reductions import Group, ReductionKernels, Summed, block_launch
 from fastoptim.kernels.rule import Rule, arguments, is_rule
 from fastoptim.kernels.storage import storage_of
 from fastoptim.kernels.table import NO_SUMS, PerArray
-
-
-class Group(NamedTuple):
-    """The arrays of one dtype in a step on the host.
-
-    Attributes:
-        dtype: of the parameters.
-        operands: addresses in a row of the table.
-        table, scalars: addresses.
-        arrays, elements, blocks: how many there are.
-    """
-
-    dtype: np.dtype[Any]
-    operands: int
-    table: int
-    scalars: int
-    arrays: int
-    elements: int
-    blocks: int
 
 
 class Stage(Protocol):
@@ -41,11 +20,16 @@ class Stage(Protocol):
     def including(self, fused: Fused) -> Self:
         """The same with options in the same pass."""
 
-    def launches(self, group: Group) -> list[Launch]:
-        """The calls that run it on the host."""
+    def launches(self, groups: Sequence[Group], order: int) -> list[Launch]:
+        """The calls that run it on the host.
 
-    def launches_on_gpu(self, group: Any) -> list[Any]:
-        """The launches that run it on a GPU, for a `GpuGroup`."""
+        Args:
+            groups: the arrays of each dtype.
+            order: the address of `ArraySums.order_of`, for what sums over all arrays.
+        """
+
+    def launches_on_gpu(self, groups: Sequence[Any], order: int) -> list[Any]:
+        """The launches that run it on a GPU, for a `GpuGroup` of each dtype."""
 
 
 class Elementwise(NamedTuple):
@@ -77,14 +61,59 @@ class Elementwise(NamedTuple):
         """The same with options in the same pass."""
         return self._replace(kernels=self.kernels.including(fused))
 
-    def launches(self, group: Group) -> list[Launch]:
-        """The call that runs it on the host."""
-        compiled = self.kernels.on_cpu.pass_for((storage_of(group.dtype),) * group.operands)
-        return [Launch(compiled.address, group.table, group.scalars, group.elements, LINE, group.elements)]
+    def measuring(self, names: tuple[str, ...]) -> "Elementwise | Measured":
+        """The same with statistics of these names."""
+        if not names:
+            return self
+        return Measured(self, names, self.per_array._replace(is_summed=True))
 
-    def launches_on_gpu(self, group: Any) -> list[Any]:
-        """The launch that runs it on a GPU."""
-        return [self.kernels.on_gpu.prepare(**group._asdict())]
+    def launches(self, groups: Sequence[Group], order: int) -> list[Launch]:
+        """The calls that run it on the host."""
+        passes = [self.kernels.on_cpu.pass_for((storage_of(x.dtype),) * x.operands) for x in groups]
+        return [
+            Launch(compiled.address, x.table, x.scalars, x.elements, LINE, x.elements)
+            for compiled, x in zip(passes, groups, strict=True)
+        ]
+
+    def launches_on_gpu(self, groups: Sequence[Any], order: int) -> list[Any]:
+        """The launches that run it on a GPU."""
+        return [
+            self.kernels.on_gpu.prepare(*group[:3], device=group.device, clip_coef=group.clip_coef) for group in groups
+        ]
+
+
+class Measured(NamedTuple):
+    """The last stage of a step, which also sums over arrays what statistics need.
+
+    Attributes:
+        stage: the same without statistics.
+        names: of the statistics.
+        per_array: what a step has for each array.
+    """
+
+    stage: Elementwise
+    names: tuple[str, ...]
+    per_array: PerArray
+
+    @property
+    def kernels(self) -> Kernels:
+        """Those of the stage without statistics."""
+        return self.stage.kernels
+
+    @property
+    def values(self) -> int:
+        """How many values of an element it sums over an array."""
+        return len(self.names)
+
+    def launches(self, groups: Sequence[Group], order: int) -> list[Launch]:
+        """The calls that run it on the host."""
+        kernels = self.stage.kernels.measuring(self.names, self.per_array)
+        return [block_launch(kernels, group) for group in groups]
+
+    def launches_on_gpu(self, groups: Sequence[Any], order: int) -> list[Any]:
+        """The launches that run it on a GPU."""
+        kernels = self.stage.kernels.measuring(self.names, self.per_array).on_gpu
+        return [kernels.prepare(group) for group in groups]
 
 
 class Reduction:
@@ -98,17 +127,21 @@ class Reduction:
             many elements the array has), the array's numbers of the state (`array_slots`), what functions before it
             returned, and the step's numbers, all by name. The rules and functions that follow take its result by its
             own name. If that is the name of a number of the state, the result is the new one.
+        over_all: sum over all arrays together. The functions are then computed once; `size` is the sum of all sizes,
+            numbers of the state are those of `shared_slots`, and the step's numbers those of the first name.
 
     Raises:
         TypeError: the rule is not declared, or there is neither a sum nor a function.
     """
 
-    def __init__(self, rule: Rule, sums: Sequence[str], *functions: Callable[..., float]) -> None:
+    def __init__(
+        self, rule: Rule, sums: Sequence[str], *functions: Callable[..., float], over_all: bool = False
+    ) -> None:
         if not is_rule(rule):
             raise TypeError(f"Reduction: its rule {rule!r} is not declared, put @fastoptim.rule before it")
         if isinstance(sums, str) or not sums or not functions:
             raise TypeError(f"Reduction: expected names of sums and functions of them, got {sums!r} and {functions!r}")
-        self.rule, self.sums, self.functions = rule, tuple(sums), functions
+        self.rule, self.sums, self.functions, self.over_all = rule, tuple(sums), functions, over_all
 
     @property
     def results(self) -> tuple[str, ...]:
@@ -141,11 +174,12 @@ def stages_of(
     given = tuple(dict.fromkeys(name for each in reductions for name in each.results))
     per_array = PerArray(array_slots, given, is_summed=True)
     scalars = _scalars(reductions, rule, {"p", "g", "size", *slots, *array_slots, *given})
-    every = "p", "g", *slots, *given, *scalars
-    summed = [
-        Summed(ReductionKernels(each.rule, each.sums, each.functions, slots, per_array, scalars, NOTHING, owner))
-        for each in reductions
-    ]
+    every = "p", "g", *slots, *array_slots, *given, *scalars
+    summed, before = list[Summed](), tuple[str, ...]()
+    for each in reductions:
+        own = each.rule, each.sums, each.functions, slots, per_array, before, scalars
+        summed.append(Summed(ReductionKernels(*own, each.over_all, NOTHING, owner)))
+        before += each.results
     last = Kernels(adapted(rule, every), len(slots), owner=owner, per_array=per_array)
     return *summed, Elementwise(rule, slots, last, per_array)
 

@@ -7,8 +7,7 @@ it. As the table holds addresses, one call updates any number of separately allo
 
 Where a step sums over arrays, each segment is one array, and its row has more columns in front of the last two: the
 addresses of the state's numbers of the array (float of the parameter's dtype), of the numbers that are computed of its
-sums (float64, and behind them room for the same in the parameter's dtype, which kernels on a GPU take), of its sums
-(float64, some for each block), and the number of blocks in this row and all rows before it.
+sums (float64), of its sums (float64, some for each block), and the number of blocks in this row and all rows before it.
 """
 
 from typing import NamedTuple
@@ -29,6 +28,11 @@ class PerArray(NamedTuple):
     slots: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
     is_summed: bool = False
+
+    @property
+    def number_count(self) -> int:
+        """How many numbers of the array a rule takes in front of the step's."""
+        return len(self.slots) + len(self.given)
 
     @property
     def columns(self) -> int:

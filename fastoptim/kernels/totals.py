@@ -1,13 +1,15 @@
 """What is computed of an array's sums, once for each array: the sums of all its blocks, and functions of them."""
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from fastoptim.kernels import adapt, jit, memory, reduce, storage, unroll
 from fastoptim.kernels.adapt import adapted
+from fastoptim.kernels.blocks import numbers_at_addresses
 from fastoptim.kernels.jit import jitable
 from fastoptim.kernels.launch import Pass
 from fastoptim.kernels.memory import WORD, array_at, word_at
@@ -26,29 +28,35 @@ class TotalsKernels:
         sums: names of the values that were summed.
         functions: of what `known_names` says and of the functions before, by name. What each returns is given to later
             stages. If it has the name of a slot of the array, it becomes the state, too.
+        before: names of what the reductions before this one have given.
         scalars: names of the step's numbers.
         operands: how many a table's row has.
         per_array: what it has for each array.
         owner: the optimizer's name, for the log.
+        over_all: whether it is about the sums over all arrays together, which then have all the same numbers.
     """
 
     def __init__(
         self,
         sums: Sequence[str],
         functions: Sequence[Callable[..., float]],
+        before: Collection[str],
         scalars: Sequence[str],
         operands: int,
         per_array: PerArray,
         owner: str,
+        over_all: bool,
     ) -> None:
         self.sums, self.functions, self.scalars = tuple(sums), tuple(functions), tuple(scalars)
-        self.operands, self.per_array, self.owner = operands, per_array, owner
+        self._before, self.operands, self.per_array, self.owner = before, operands, per_array, owner
+        self.over_all = over_all
         self._passes: dict[Storage, Pass] = {}
 
     @property
     def known_names(self) -> tuple[str, ...]:
-        """What a function may take: sums, the array's elements, its state, the numbers given before, the step's."""
-        return *self.sums, "size", *self.per_array.slots, *self.per_array.given, *self.scalars
+        """What a function may take: sums, the array's elements, numbers given before, its state, the step's numbers."""
+        given = (name if name in self._before else f"_later_{name}" for name in self.per_array.given)
+        return *self.sums, "size", *given, *self.per_array.slots, *self.scalars
 
     @property
     def targets(self) -> list[tuple[int, int]]:
@@ -62,6 +70,13 @@ class TotalsKernels:
         if own not in self._passes:
             self._passes[own] = self._pass(own)
         return self._passes[own]
+
+    @cached_property
+    def on_gpu(self) -> Any:
+        """The same for arrays on a GPU."""
+        from fastoptim.kernels.cuda.reductions import CudaTotals  # needs the package numba-cuda
+
+        return CudaTotals(self)
 
     def results(self) -> Callable[..., Any]:
         """`(known) -> ` what the functions return, one after the other, as a tuple."""
@@ -82,13 +97,9 @@ class TotalsKernels:
         )
         like, itemsize, given = np.empty(0, own.dtype), own.itemsize, len(self.per_array.given)
         slots_at, slots = self.operands * WORD, len(self.per_array.slots)
-        totals_of, as_floats, all_given, results = (
-            _totals(values),
-            unroll.cast(count),
-            unroll.cast(given),
-            self.results(),
-        )
-        slots_of, store_results = _slots(slots, slots_at, own), _stores(self.targets, slots_at, own)
+        totals_of, all_sums, results = _totals(values), unroll.cast(values), self.results()
+        as_floats, all_given = unroll.cast(count), unroll.cast(given)
+        slots_of, store_results = numbers_at_addresses(slots, slots_at), _stores(self.targets, slots_at)
         known_count = len(self.known_names)
 
         def compute_numbers(table: Any, scalars: Any, start: Any, stop: Any) -> None:
@@ -102,11 +113,32 @@ class TotalsKernels:
                 sums = array_at(word_at(row + sums_at), F8, blocks * values).reshape(blocks, values)
                 numbers = array_at(word_at(row + numbers_at), F8, given)
                 of_the_step = array_at(scalars + word_at(row + scalar_row) * count * itemsize, like, count)
-                known = totals_of(sums, lanes) + (float(size),) + slots_of(row) + all_given(numbers, F8)
+                known = totals_of(sums, lanes) + (float(size),) + all_given(numbers, F8) + slots_of(row, F8)
                 found = results(known + as_floats(of_the_step, F8))
                 store_results(row, numbers, found[known_count:])
                 row += row_bytes
 
+        def compute_common_numbers(table: Any, scalars: Any, start: Any, stop: Any) -> None:
+            """Compute numbers of the sums over all arrays. The table has how many, and row, blocks and size of each."""
+            lanes, sum_of_all, size = np.empty(LANES), np.zeros(values), 0
+            arrays = word_at(table)
+            for i in range(arrays):
+                row, blocks = word_at(table + (1 + 3 * i) * WORD), word_at(table + (2 + 3 * i) * WORD)
+                size += word_at(table + (3 + 3 * i) * WORD)
+                sums = array_at(word_at(row + sums_at), F8, blocks * values).reshape(blocks, values)
+                for value in range(values):
+                    sum_of_all[value] += total(sums, value, lanes)
+            row = word_at(table + WORD)
+            of_the_step = array_at(scalars + word_at(row + scalar_row) * count * itemsize, like, count)
+            known = all_sums(sum_of_all, F8) + (float(size),)
+            known = known + all_given(array_at(word_at(row + numbers_at), F8, given), F8) + slots_of(row, F8)
+            found = results(known + as_floats(of_the_step, F8))
+            for i in range(arrays):
+                row = word_at(table + (1 + 3 * i) * WORD)
+                store_results(row, array_at(word_at(row + numbers_at), F8, given), found[known_count:])
+
+        if self.over_all:
+            return Pass(compute_common_numbers, *identity, what=f"{self.owner}'s numbers of all arrays")
         return Pass(compute_numbers, *identity, what=f"{self.owner}'s numbers of each array")
 
 
@@ -129,32 +161,18 @@ def _totals(count: int) -> Callable[..., Any]:
     return jitable(count)(lambda sums, lanes: before(sums, lanes) + (total(sums, last, lanes),))
 
 
-def _slots(count: int, at: int, own: Storage) -> Callable[..., Any]:
-    """`(row) -> ` the state's numbers of an array, as float64."""
-    if count == 0:
-        return jitable(count)(lambda row: ())
-    before, address = _slots(count - 1, at, own), at + (count - 1) * WORD
-    like = np.empty(0, own.dtype)
-
-    @jitable(count, at, own.dtype.char)
-    def slots_of(row: Any) -> Any:
-        return before(row) + (float(array_at(word_at(row + address), like, 1)[0]),)
-
-    return slots_of
-
-
-def _stores(targets: Sequence[tuple[int, int]], at: int, own: Storage) -> Callable[..., Any]:
+def _stores(targets: Sequence[tuple[int, int]], at: int) -> Callable[..., Any]:
     """`(row, numbers, results)`: write each result to what is given, and to its slot of the array if it has one."""
     if not targets:
         return jitable("none")(lambda row, numbers, results: None)
-    before, (index, slot) = _stores(targets[:-1], at, own), targets[-1]
-    last, like, address, is_slot = len(targets) - 1, np.empty(0, own.dtype), at + slot * WORD, slot >= 0
+    before, (index, slot) = _stores(targets[:-1], at), targets[-1]
+    last, address, is_slot = len(targets) - 1, at + slot * WORD, slot >= 0
 
-    @jitable(*(x for target in targets for x in target), at, own.dtype.char)
+    @jitable(*(x for target in targets for x in target), at)
     def store_results(row: Any, numbers: Any, results: Any) -> None:
         before(row, numbers, results)
         numbers[index] = results[last]
         if is_slot:
-            array_at(word_at(row + address), like, 1)[0] = results[last]
+            array_at(word_at(row + address), F8, 1)[0] = results[last]
 
     return store_results

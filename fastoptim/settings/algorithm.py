@@ -3,6 +3,7 @@
 import copy
 import itertools
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 from fastoptim.kernels import Kernels
@@ -46,7 +47,9 @@ class Algorithm(Options):
             named here. A switch is on when it is True; a number when it is positive or a schedule, here or in a group.
         variant: of an optimizer, the names of those that are on, in the order of their declaration.
         reductions: what is summed over each array before the rule, see `Reduction`.
-        array_slots: names of the state's numbers that each array has one of.
+        array_slots: names of the state's numbers that each array has one of; or from such names to functions of the
+            parameter's shape that return the state's shape, None where there is none.
+        shared_slots: names of numbers of the state that all arrays share.
         stages: what a step is made of: the reductions, and the rule, element by element.
         kernels: the rule's kernels, to call them yourself.
         carry: a number that `scalars` needs from all steps before, such as a product of momentums. A class that has one
@@ -59,7 +62,8 @@ class Algorithm(Options):
     variants: ClassVar[Mapping[tuple[str, ...], Rule | tuple[Rule, tuple[str, ...]]]] = {}
     variant: tuple[str, ...] = ()
     reductions: ClassVar[tuple[Reduction, ...]] = ()
-    array_slots: ClassVar[tuple[str, ...]] = ()
+    array_slots: ClassVar[Any] = MappingProxyType({})
+    shared_slots: ClassVar[tuple[str, ...]] = ()
     stages: ClassVar[Stages] = ()
     kernels: ClassVar[Kernels]
     variant_stages: ClassVar[Mapping[tuple[str, ...], Stages]]
@@ -69,9 +73,11 @@ class Algorithm(Options):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         own = vars(cls)
         if "rule" in own:  # what belongs to a base class's rule does not belong to this one
-            cls.variants, cls.reductions, cls.array_slots = (
-                own.get("variants", {}), own.get("reductions", ()), own.get("array_slots", ())
-            )  # fmt: skip
+            cls.variants, cls.reductions = own.get("variants", {}), own.get("reductions", ())
+            slots = own.get("array_slots", ())
+            cls.shared_slots = own.get("shared_slots", ())
+            cls.array_slots = dict(slots if isinstance(slots, Mapping) else dict.fromkeys(slots, _one_number))
+            cls.array_slots |= dict.fromkeys(cls.shared_slots, _one_number)
         if "rule" in own or "variants" in own:
             cls._mark_choosing_fields()
         super().__init_subclass__(**kwargs)
@@ -106,7 +112,7 @@ class Algorithm(Options):
     def _stages_of_variants(cls) -> dict[tuple[str, ...], Stages]:
         """The stages of the class's own rule, and those of its variants, by the names that are on."""
         declared = vars(cls).get("rule", cls.rule)
-        others = cls.array_slots, cls.reductions
+        others = tuple(cls.array_slots), cls.reductions
         stages: dict[tuple[str, ...], Stages] = {}
         stages[()] = stages_of(cls.__name__, getattr(declared, "__func__", declared), cls.slots, *others)
         for key, value in cls.variants.items():
@@ -160,6 +166,11 @@ class Algorithm(Options):
         names = self.kernels.scalar_names
         expected = f"expected {len(names)} float{'s' * (len(names) != 1)} ({', '.join(names)})"
         return ValueError(f"{type(self).__name__}.scalars({error.t}): {expected}, got {error.returned}{where}")
+
+
+def _one_number(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a number for each array."""
+    return ()
 
 
 def subclasses(base: type[A]) -> dict[str, type[A]]:

@@ -7,6 +7,7 @@ from fastoptim.settings.data import values_from_data
 from fastoptim.settings.declared import Declared
 from fastoptim.settings.fields import Count, Number, Switch, nonnegative, option
 from fastoptim.settings.groups import OFF, Groups
+from fastoptim.settings.names import Names
 from fastoptim.settings.plan import Plan
 
 
@@ -43,6 +44,8 @@ class Options(Declared):
         groups: other values for some names: `{"b*": {"weight_decay": 0.0}}`. The first glob pattern that matches a name
             holds for it. At the first update, each pattern has to match a name of `params`.
         capturable: keep the step count in a GPU's memory, so that CUDA graphs can capture an update.
+        statistics: what to measure of each array in the same pass, some of `grad_norm`, `param_norm`, `update_norm`,
+            `clipped`, `nan` and `inf`. See `opt.last_statistics`.
 
     An optimizer's own numbers and `weight_decay` may be schedules: callables of the step, 0 at the first, that return a
     float.
@@ -60,6 +63,7 @@ class Options(Declared):
     skip_nonfinite: bool = option(Switch, default=False, kw_only=True)
     groups: Mapping[str, Mapping[str, Any]] | None = option(Groups, default=None, kw_only=True)
     capturable: bool = option(Switch, default=False, kw_only=True)
+    statistics: tuple[str, ...] = option(Names, default=(), kw_only=True)
     _off: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

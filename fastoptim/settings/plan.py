@@ -25,6 +25,8 @@ class Plan:
         fused: the options that the pass includes.
         stages: those of a step, with the options included.
         per_array: what a step has for each array beside its elements.
+        in_order: whether the state has to lie in C order, as sums over it are part of the step.
+        statistics: the option.
         patterns: of the groups.
         clip_norm, skip_nonfinite: the options.
         needs_norm: whether the norm of the gradients has to be known.
@@ -52,15 +54,18 @@ class Plan:
         self.skip_nonfinite: bool = values["skip_nonfinite"]
         self.needs_norm = self.fused.clip_norm or self.skip_nonfinite
         self.capturable: bool = values["capturable"]
-        self.stages = [stage.including(self.fused) for stage in stages]
-        self.per_array: PerArray = stages[-1].per_array
+        self.statistics: tuple[str, ...] = values["statistics"]
+        *reductions, last = (stage.including(self.fused) for stage in stages)
+        self.stages = [*reductions, last.measuring(self.statistics)]
+        self.per_array: PerArray = self.stages[-1].per_array
+        self.in_order = bool(reductions)
         self._scalar_count = stages[-1].scalar_count
         schedules = {name: value for name in fields if name != "groups" and callable(value := values[name])}
         self._base = Varied(values, schedules, fields, off, self.fused)
         self._groups = [Varied(values, group, fields, off, self.fused) for group in groups.values()]
         self._scheduled = [name for name, _, _ in self._base.scheduled]
         self._names = {*self._scheduled, *(name for group in groups.values() for name in group)}  # that may change
-        self.is_plain = not (groups or self._scheduled or self.fused.scalars or self.needs_norm)
+        self.is_plain = not (groups or self._scheduled or self.fused.scalars or self.needs_norm or self.statistics)
         if self.capturable:
             _check_capturable(values, self._scheduled)
 

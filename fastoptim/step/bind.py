@@ -78,7 +78,7 @@ class Binder(NamedTuple):
             return known
         own, gradients = infos_of(call.names, call.params, call.grads)
         for name, info in zip(call.names, own, strict=True):
-            self.store.check(name, info)
+            self.store.check(name, info, self.algorithm.array_slots)
         zeroing = self.plan.fused.zero_grads
         if zeroing:
             check_zeroed(call.names, gradients)
@@ -91,11 +91,11 @@ class Binder(NamedTuple):
     def _bound(self, call: Given, own: list[TensorInfo], gradients: list[TensorInfo], memory: Memory) -> Found:
         """A step for arrays that have passed every check."""
         is_whole = call.layout is not None and len(call.names) == len(call.layout.slices)
-        # What is summed over arrays needs a segment for each, in C order, so that the order of additions is the same.
-        is_summed = self.plan.per_array.is_summed
-        like = call.layout if is_whole and not is_summed else None
+        # Sums over arrays need a segment for each of them.
+        like = call.layout if is_whole and not self.plan.per_array.is_summed else None
         infos = dict(zip(call.names, own, strict=True))
-        grown = self.store.including(infos, memory, like, self.plan.fused.ema, in_order=is_summed)
+        shapes, averaging = self.algorithm.array_slots, self.plan.fused.ema
+        grown = self.store.including(infos, memory, shapes, like, averaging, in_order=self.plan.in_order)
         kinds, rows = self._kinds(call.names)
         segments = (
             self._flat_segments(like, call, grown.store, memory) if like is not None and len(kinds) <= 1 else None

@@ -11,13 +11,14 @@ from fastoptim.arrays.info import on_gpu
 from fastoptim.arrays.overlap import check_apart
 from fastoptim.kernels import Kernels
 from fastoptim.kernels.cuda.arrays import pointer
-from fastoptim.kernels.cuda.launch import DeviceScalars, GpuGroup, stream_address
+from fastoptim.kernels.cuda.launch import DeviceScalars, GpuGroup, Launch, stream_address
 from fastoptim.kernels.cuda.memory import INT64, cuda
 from fastoptim.kernels.cuda.reduce import DeviceNorm
 from fastoptim.kernels.cuda.words import write_words
-from fastoptim.kernels.stages import Elementwise
+from fastoptim.kernels.measures import Statistics
+from fastoptim.kernels.stages import Elementwise, Measured
 from fastoptim.kernels.table import END, GRAD, PARAM, SCALAR_ROW, columns
-from fastoptim.step.array_sums import ArraySums
+from fastoptim.step.array_sums import ArraySums, StatisticsOf
 from fastoptim.step.bound import Arrays
 from fastoptim.step.counter import StepCounter
 from fastoptim.step.packer import Packer
@@ -47,7 +48,7 @@ class GpuEngine:
         needs_norm: bool,
         counter: StepCounter | None,
     ) -> None:
-        last: Elementwise = stages[-1]
+        last: Elementwise | Measured = stages[-1]
         fused, count, per_array = last.kernels.fused, len(segments), last.per_array
         self.counter = counter
         self._zero_grads = fused.zero_grads
@@ -76,17 +77,21 @@ class GpuEngine:
                 addresses = each.param.address, each.grad.address, *each.state, *each.numbers
                 self._segments[row, : len(addresses)] = addresses
                 self._segments[row, SCALAR_ROW], self._segments[row, END] = each.row, elements
-            groups.append((dtype, slice(first, first + len(members))))
+            rows = slice(first, first + len(members))
+            groups.append(self._group(last.kernels, rows, row_count, dtype))
             first += len(members)
-        if per_array.is_summed:
-            arrays, values = [rows.stop - rows.start for _, rows in groups], max(stage.values for stage in stages)
-            self._sums = ArraySums(self._segments, arrays, per_array, values, GPU)
-        own = [self._group(last.kernels, rows, row_count, dtype) for dtype, rows in groups]
-        self._launches = [launch for stage in stages for group in own for launch in stage.launches_on_gpu(group)]
+        self._statistics = StatisticsOf(segments, last.names) if isinstance(last, Measured) else None
+        order = 0
+        if per_array.is_summed and count:
+            self._sums = ArraySums(self._segments, groups, per_array, max(stage.values for stage in stages), GPU)
+            self._order = cuda.to_device(self._sums.order_words(segments, pointer(self._table)))
+            groups, order = self._sums.groups, pointer(self._order)
+        self._launches: list[Launch] = [x for stage in stages for x in stage.launches_on_gpu(groups, order)]
 
     def _group(self, kernels: Kernels, rows: slice, row_count: int, dtype: np.dtype[Any]) -> GpuGroup:
         """What the launches over all segments of a dtype take."""
-        count = kernels.scalar_count - kernels.fused.clip_norm  # what depends on the norm is on the device already
+        has_clip_norm = kernels.fused.clip_norm
+        count = kernels.scalar_count - has_clip_norm  # what depends on the norm is on the device already
         if self.counter is not None:
             scalars: Any = self.counter.scalars(dtype)
         else:
@@ -98,7 +103,7 @@ class GpuEngine:
                 self._tables.append((there, words))
                 scalars = DeviceScalars(pointer(there), dtype)
         table = 0 if self._table is None else pointer(self._table) + rows.start * self._segments.strides[0]
-        clip_coef = self._norm.clip_coef(dtype) if self._norm is not None else 0
+        clip_coef = self._norm.clip_coef(dtype) if self._norm is not None and has_clip_norm else 0
         return GpuGroup(self._segments[rows], scalars, table, self._device, clip_coef)
 
     def accept(self, params: Arrays, grads: Arrays) -> bool:
@@ -138,6 +143,12 @@ class GpuEngine:
     def plain_calls(self) -> tuple[Callable[..., None], Callable[[], None]]:
         """There are none: every step needs a stream."""
         raise NotImplementedError
+
+    def statistics(self) -> dict[Any, Statistics]:
+        """What was measured in the last run, by name: this waits for the GPU."""
+        if self._statistics is None or not self._segments.size:
+            return {}
+        return self._statistics.by_name(self._sums.totals())
 
     def check_stream(self, stream: Any) -> None:
         """Refuse what is no stream.

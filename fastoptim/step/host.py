@@ -10,10 +10,12 @@ from fastoptim.arrays.memory import HOST
 from fastoptim.kernels.cpu import SERIAL_LIMIT
 from fastoptim.kernels.guard import Expected, Guard, compile_guard
 from fastoptim.kernels.launch import Launches
+from fastoptim.kernels.measures import Statistics
 from fastoptim.kernels.reduce import Norm, Part
-from fastoptim.kernels.stages import Elementwise, Group
+from fastoptim.kernels.reductions import Group
+from fastoptim.kernels.stages import Elementwise, Measured
 from fastoptim.kernels.table import END, GRAD, PARAM, SCALAR_ROW, columns
-from fastoptim.step.array_sums import ArraySums
+from fastoptim.step.array_sums import ArraySums, StatisticsOf
 from fastoptim.step.bound import Arrays
 from fastoptim.step.packer import Packer
 from fastoptim.step.segments import Segment, dtype_groups, norm_order
@@ -38,7 +40,7 @@ class HostEngine:
     def __init__(
         self, segments: Sequence[Segment], stages: Sequence[Any], row_count: int, needs_norm: bool, scratch: Scratch
     ) -> None:
-        last: Elementwise = stages[-1]
+        last: Elementwise | Measured = stages[-1]
         operands = 2 + (len(segments[0].state) if segments else 0)
         self._table = np.zeros((len(segments), columns(operands, last.per_array)), np.int64)
         self._staged = StagedCopies(scratch)
@@ -46,7 +48,7 @@ class HostEngine:
         self._packers: list[Packer] = []
         params: dict[int, Expected] = {}
         grads: dict[int, Expected] = {}
-        groups, first = [], 0
+        groups, first, order = [], 0, 0
         for dtype, members in dtype_groups(segments):
             elements = 0
             for row, i in enumerate(members, first):
@@ -61,11 +63,11 @@ class HostEngine:
             scalars, count = self._packers[-1].scalars.ctypes.data, len(members)
             groups.append(Group(dtype, operands, self._cell(first, 0), scalars, count, elements, 0))
             first += count
+        self._statistics = StatisticsOf(segments, last.names) if isinstance(last, Measured) else None
         if last.per_array.is_summed:
-            arrays, values = [group.arrays for group in groups], max(stage.values for stage in stages)
-            self._sums = ArraySums(self._table, arrays, last.per_array, values, HOST)
-            groups = [group._replace(blocks=n) for group, n in zip(groups, self._sums.blocks, strict=True)]
-        launches = [launch for stage in stages for group in groups for launch in stage.launches(group)]
+            self._sums = ArraySums(self._table, groups, last.per_array, max(stage.values for stage in stages))
+            groups, order = self._sums.groups, self._sums.order_of(segments)
+        launches = [launch for stage in stages for launch in stage.launches(groups, order)]
         self._launches = Launches(launches, SERIAL_LIMIT)
         self._norm = Norm(self._norm_parts(segments, grads)) if needs_norm else None
         each = range(len(segments))
@@ -130,6 +132,11 @@ class HostEngine:
         assert self._norm is not None
         self._staged.gather(params, grads)
         return self._norm.measure() / divisor
+
+    def statistics(self) -> dict[Any, Statistics]:
+        """What was measured in the last run, by name."""
+        assert self._statistics is not None
+        return self._statistics.by_name(self._sums.totals())
 
     def run(self, params: Arrays = (), grads: Arrays = (), stream: Any = None) -> None:
         """Update all parameters and state in place."""

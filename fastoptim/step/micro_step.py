@@ -40,6 +40,10 @@ def micro_step(
         stepper.counts.skipped += 1
         return
     # First those that make their first step: they were bound with copies of the averages as these are now.
+    measured = list[Any]()
     for count, own, found, rows in sorted(ready, key=lambda batch: batch[2][0].is_kept):
         stepper.run(algorithm, plan, found, count, stream, rows)
         accumulator.stepped(own)
+        measured += stepper.measured
+    if ready:
+        stepper.measured = tuple(measured)

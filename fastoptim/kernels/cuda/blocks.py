@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from numba import types
 from numba.extending import register_jitable
 
@@ -14,33 +15,34 @@ from fastoptim.kernels.cuda.simulated import simulated
 from fastoptim.kernels.memory import WORD
 from fastoptim.kernels.reduce import BLOCK, LANES
 from fastoptim.kernels.storage import Storage
-from fastoptim.kernels.table import BLOCKS, END, PARAM, SCALAR_ROW, SUMS, columns
+from fastoptim.kernels.table import BLOCKS, END, SCALAR_ROW, SUMS, columns
 from fastoptim.kernels.unroll import select
 
 
 def build_blocks(
-    kernels: BlockKernels, storages: tuple[Storage, ...], has_clip_norm: bool, on_device: bool
+    kernels: BlockKernels, dtype: np.dtype[Any], operands: int, has_clip_norm: bool, on_device: bool
 ) -> tuple[Callable[..., None], tuple[Any, ...]]:
     """The kernel of a function's pass over blocks, and the numba types of its arguments.
 
     Args:
         kernels: for the CPU: the function, and what it needs.
-        storages: of every operand, all of one dtype.
+        dtype: of the operands.
+        operands: how many a row of the table has.
         has_clip_norm: whether the last of the step's numbers is clip_coef, which is on the device.
         on_device: read the other numbers from the device's memory, too. Otherwise they are arguments.
     """
-    operands, dtype, values = len(storages), storages[PARAM].dtype, kernels.values
-    size = values * LANES
+    storages, values = (Storage(dtype),) * operands, kernels.values
+    size = max(values, 1) * LANES  # a pass may sum nothing
     row_bytes = columns(operands, kernels.per_array) * WORD
     end, blocks_end, sums_at, scalar_row = (row_bytes + x * WORD for x in (END, BLOCKS, SUMS, SCALAR_ROW))
     row_of, word, addresses_at = row_finder(row_bytes, BLOCKS), reader(INT64, 1), reader(INT64, operands)
-    with_own_numbers = array_numbers(kernels.given, row_bytes, dtype)
+    with_own_numbers = array_numbers(kernels.per_array, operands, dtype)
     rows_of, numbers_of, kind = step_numbers(dtype, kernels.scalars, has_clip_norm, on_device)
     written = len(kernels.written)
     new, summed = select(range(written)), select(range(written, written + values))
     load, store = element_loader(storages, 1), element_storer(storages, 1, kernels.written, kernels.zero_grads)
     element = simulated(kernels.element) if SIMULATED else kernels.element
-    zeros, added, write_lanes, write = _zeros(values), added_to(values), lanes_writer(values), writer(FLOAT64)
+    zeros, added, write_lanes, write = (0.0,) * values, added_to(values), lanes_writer(values), writer(FLOAT64)
 
     def update_blocks(table: Any, rows: Any, blocks: Any, clip_coef: Any, scalars: Any) -> None:
         lanes = cuda.shared.array(size, types.float64)
@@ -76,10 +78,6 @@ def build_blocks(
 
     update_blocks.__qualname__ = f"{kernels.rule.__name__}_{dtype.name}"  # profilers show this name
     return update_blocks, (*(types.int64,) * 4, kind)
-
-
-def _zeros(count: int) -> tuple[float, ...]:
-    return (0.0,) * count
 
 
 def added_to(count: int) -> Callable[..., Any]:

@@ -115,13 +115,25 @@ class GpuGroup(NamedTuple):
         table: the address of the rows' copy on the device; 0 where there is none.
         device: its number.
         clip_coef: the address of what gradients are multiplied by, on the device; 0 where there is none.
+        blocks: how many blocks of elements they have, where sums are made of them.
     """
 
     segments: Array
     scalars: Array | DeviceScalars
     table: int
     device: int
-    clip_coef: int
+    clip_coef: int = 0
+    blocks: int = 0
+
+    @property
+    def arrays(self) -> int:
+        """How many there are."""
+        return len(self.segments)
+
+    @property
+    def build_key(self) -> tuple[np.dtype[Any], bool, bool]:
+        """What kernels are compiled for: the dtype, whether there is clip_coef, where the numbers are."""
+        return self.scalars.dtype, self.clip_coef != 0, isinstance(self.scalars, DeviceScalars)
 
 
 def addresses_of(numbers: Array) -> list[int]:

@@ -39,7 +39,7 @@ def build(
         many: take a table of segments. The kernel for one segment has no loop over rows, and needs fewer registers.
             There is none where the table has numbers for each array.
         on_device: read the scalars from the device's memory. Otherwise they are arguments.
-        per_array: what the table has for each array. Numbers that were computed of sums are the rule's first scalars.
+        per_array: what the table has for each array. Its numbers are the rule's first scalars.
 
     Raises:
         ValueError: if the operands' dtypes differ.
@@ -48,9 +48,8 @@ def build(
     if set(storages) != {storages[PARAM]}:
         found = ", ".join(storage.dtype.name for storage in storages)
         raise ValueError(f"storages: expected the parameter's dtype for every operand, got {found}")
-    given = len(per_array.given)
-    has_own_numbers = given > 0
-    count = len(signature(rule, slots, fused).scalars) - given
+    has_own_numbers = per_array.number_count > 0
+    count = len(signature(rule, slots, fused).scalars) - per_array.number_count
     rows_of, numbers_of, kind = step_numbers(dtype, count, fused.clip_norm, on_device)
     shift = dtype.itemsize.bit_length() - 1
     width = VECTOR // dtype.itemsize
@@ -64,7 +63,7 @@ def build(
     row_bytes = columns(operands, per_array) * WORD
     addresses_at, scalar_row_and_end = reader(INT64, operands), reader(INT64, 2)
     end_bytes = row_bytes + (END - 1) * WORD  # the row of scalars is in front of END
-    row_of, with_own_numbers = row_finder(row_bytes, END), array_numbers(given, row_bytes, dtype)
+    row_of, with_own_numbers = row_finder(row_bytes, END), array_numbers(per_array, operands, dtype)
 
     @register_jitable
     def update_run(addresses: Any, first: Any, size: Any, scalars: Any) -> None:

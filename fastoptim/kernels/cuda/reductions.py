@@ -1,5 +1,6 @@
-"""A reduction's kernels for CUDA: those that `update` launches in front of its last stage."""
+"""Passes over blocks, and what is computed of their sums, for CUDA: what `update` launches for them."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -7,59 +8,92 @@ import numpy as np
 from fastoptim.kernels.blocks import BlockKernels
 from fastoptim.kernels.cuda import reduce
 from fastoptim.kernels.cuda.blocks import build_blocks
-from fastoptim.kernels.cuda.launch import DeviceScalars, GpuGroup, Launch, Loaded, addresses_of
-from fastoptim.kernels.cuda.totals import build_totals
+from fastoptim.kernels.cuda.launch import GpuGroup, Launch, Loaded, addresses_of
+from fastoptim.kernels.cuda.totals import Kernel, build_common, build_totals
 from fastoptim.kernels.notice import compiling
-from fastoptim.kernels.storage import Storage
-from fastoptim.kernels.table import BLOCKS
+from fastoptim.kernels.table import columns
 from fastoptim.kernels.totals import TotalsKernels
 
 
-class CudaReduction:
-    """The kernels of a pass over blocks and of what is computed of its sums. Each is compiled when it is first needed.
+class _Kernels:
+    """Kernels by what they are compiled for. Each is compiled when it is first needed.
 
     Args:
-        blocks, totals: the same for the CPU, of which these are made.
-        has_clip_norm: whether the last of the step's numbers is clip_coef.
+        build: `(*GpuGroup.build_key, *others) -> ` a kernel and the numba types of its arguments.
+        what: a description for the log.
     """
 
-    def __init__(self, blocks: BlockKernels, totals: TotalsKernels, has_clip_norm: bool) -> None:
-        self._blocks, self._totals, self._has_clip_norm = blocks, totals, has_clip_norm
-        self._loaded: dict[tuple[Any, ...], tuple[Loaded, Loaded]] = {}
+    def __init__(self, build: Callable[..., Kernel], what: str) -> None:
+        self._build, self._what = build, what
+        self._loaded: dict[tuple[Any, ...], Loaded] = {}
 
-    def build(self, dtype: np.dtype[Any], on_device: bool) -> tuple[Any, Any]:
-        """Both kernels for a dtype, each with the numba types of its arguments."""
-        own, where = Storage(dtype), (self._has_clip_norm, on_device)
-        operands = (own,) * self._totals.operands
-        return build_blocks(self._blocks, operands, *where), build_totals(self._totals, own, *where)
-
-    def prepare(self, group: GpuGroup, threads: int | None = None) -> list[Launch]:
-        """Compile if need be, so that the launches cannot fail because of the rule, and make them ready.
-
-        Args:
-            group: the arrays. Their table is on the device.
-            threads: in a block.
+    def loaded(self, group: GpuGroup, *others: Any) -> Loaded:
+        """The kernel for arrays like these.
 
         Raises:
             numba.core.errors.TypingError: if the rule or a function cannot be compiled.
             RuntimeError: if there is no GPU, or the driver refuses.
         """
-        on_device = isinstance(group.scalars, DeviceScalars)
-        key = group.scalars.dtype, on_device, group.device
-        if key not in self._loaded:
-            kernels = self.build(*key[:2])
-            with compiling(f"{self._blocks.what}, for the GPU"):
-                over_blocks, over_arrays = (Loaded(*kernel, group.device) for kernel in kernels)
-            self._loaded[key] = over_blocks, over_arrays
-        over_blocks, over_arrays = self._loaded[key]
-        rows, threads = len(group.segments), threads or reduce.THREADS
-        count = int(group.segments[-1, BLOCKS]) if rows else 0
-        words = np.array([group.table, rows, count, group.clip_coef], np.int64)
-        table, all_rows, blocks, clip_coef = addresses_of(words)
-        grids = [
-            (min(work, 2 * loaded.blocks), threads) for work, loaded in ((count, over_blocks), (rows, over_arrays))
-        ]
-        return [
-            Launch(over_blocks, grids[0], [table, all_rows, blocks, clip_coef], group.scalars, words),
-            Launch(over_arrays, grids[1], [table, all_rows, clip_coef], group.scalars, words),
-        ]
+        key = *group.build_key, *others
+        if (*key, group.device) not in self._loaded:
+            kernel = self._build(*key)
+            with compiling(f"{self._what}, for the GPU"):
+                self._loaded[*key, group.device] = Loaded(*kernel, group.device)
+        return self._loaded[*key, group.device]
+
+
+class CudaBlocks:
+    """A function's pass over blocks, for CUDA, made of that for the CPU."""
+
+    def __init__(self, kernels: BlockKernels) -> None:
+        self._kernels = kernels
+        self._compiled = _Kernels(self.build, kernels.what)
+
+    def build(self, dtype: np.dtype[Any], has_clip_norm: bool, on_device: bool, operands: int) -> Kernel:
+        """The kernel, and the numba types of its arguments."""
+        return build_blocks(self._kernels, dtype, operands, has_clip_norm, on_device)
+
+    def prepare(self, group: GpuGroup) -> Launch:
+        """Compile if need be, so that the launch cannot fail because of the rule, and make it ready.
+
+        The arrays' table is on the device.
+        """
+        operands = group.segments.shape[1] - columns(0, self._kernels.per_array)
+        loaded = self._compiled.loaded(group, operands)
+        words = np.array([group.table, group.arrays, group.blocks, group.clip_coef], np.int64)
+        grid = min(group.blocks, 2 * loaded.blocks), reduce.THREADS
+        return Launch(loaded, grid, addresses_of(words), group.scalars, words)
+
+
+class CudaTotals:
+    """What is computed of the sums, for CUDA, made of that for the CPU."""
+
+    def __init__(self, kernels: TotalsKernels) -> None:
+        self._kernels, what = kernels, f"{kernels.owner}'s numbers of {'all' if kernels.over_all else 'its'} arrays"
+        self._totals, self._common = _Kernels(self.build, what), _Kernels(self.build_common, what)
+
+    def build(self, dtype: np.dtype[Any], has_clip_norm: bool, on_device: bool) -> Kernel:
+        """The kernel that works on each array by itself, and the numba types of its arguments."""
+        return build_totals(self._kernels, dtype, has_clip_norm, on_device)
+
+    def build_common(self, dtype: np.dtype[Any], has_clip_norm: bool, on_device: bool) -> Kernel:
+        """The kernel that follows where the functions are about all arrays, and the types of its arguments."""
+        return build_common(self._kernels, dtype, has_clip_norm, on_device)
+
+    def prepare(self, groups: Sequence[GpuGroup], order: int) -> list[Launch]:
+        """Compile if need be, so that the launches cannot fail because of the functions, and make them ready.
+
+        Args:
+            groups: the arrays of each dtype. Their table is on the device.
+            order: the address of `ArraySums.order_words` on the device, for functions about all arrays.
+        """
+        launches = []
+        for group in groups:
+            loaded, words = self._totals.loaded(group), np.array([group.table, group.arrays, group.clip_coef], np.int64)
+            grid = min(group.arrays, 2 * loaded.blocks), reduce.THREADS
+            launches.append(Launch(loaded, grid, addresses_of(words), group.scalars, words))
+        if self._kernels.over_all and groups:
+            first, words = groups[0], np.array([order, groups[0].clip_coef], np.int64)
+            loaded = self._common.loaded(first)
+            launches.append(Launch(loaded, (1, reduce.THREADS), addresses_of(words), first.scalars, words))
+        return launches

@@ -9,7 +9,7 @@ from numba.extending import register_jitable
 
 from fastoptim.kernels.cuda.memory import INT64, reader
 from fastoptim.kernels.memory import WORD
-from fastoptim.kernels.table import NUMBERS
+from fastoptim.kernels.table import NUMBERS, PerArray, columns
 
 FLOAT64 = np.dtype(np.float64)
 
@@ -41,10 +41,10 @@ class StepNumbers(NamedTuple):
     """How a kernel reads the numbers of a step.
 
     Attributes:
-        rows_of: `(scalars) -> ` the rows of this step, of which there is one for each group of segments. `scalars` is
-            the kernel's argument.
-        numbers_of: `(rows, row, clip_coef) -> ` the numbers of one row, and behind them clip_coef, if there is one, which
-            is at that address.
+        rows_of: `(scalars) -> ` the rows of this step: one for each group of segments. `scalars` is the kernel's
+            argument.
+        numbers_of: `(rows, row, clip_coef) -> ` the numbers of one row, and behind them what is at the address
+            `clip_coef`, if there is one.
         type: of `scalars`.
     """
 
@@ -54,7 +54,7 @@ class StepNumbers(NamedTuple):
 
 
 def step_numbers(dtype: np.dtype[Any], count: int, has_clip_norm: bool, on_device: bool) -> StepNumbers:
-    """How a kernel reads `count` numbers of a dtype: from the device's memory, or as arguments. clip_coef counts, too."""
+    """How a kernel reads `count` numbers of a dtype, clip_coef among them: on the device, or as arguments."""
     count -= has_clip_norm  # clip_coef is always on the device
     shift = dtype.itemsize.bit_length() - 1
     word, scalars_at, clip_coef_at = reader(INT64, 1), reader(dtype, count), reader(dtype, int(has_clip_norm))
@@ -79,14 +79,36 @@ def step_numbers(dtype: np.dtype[Any], count: int, has_clip_norm: bool, on_devic
     return StepNumbers(register_jitable(lambda scalars: scalars), numbers_given, kind)
 
 
-def array_numbers(count: int, row_bytes: int, dtype: np.dtype[Any]) -> Callable[..., Any]:
-    """`(row, numbers) -> ` those that were computed of an array's sums, in its dtype, and the numbers behind them."""
-    if not count:
+def array_numbers(per_array: PerArray, operands: int, dtype: np.dtype[Any]) -> Callable[..., Any]:
+    """`(row, numbers) -> ` the numbers of an array, in its dtype: of the state, then given ones; then those numbers."""
+    if not per_array.number_count:
         return register_jitable(lambda row, numbers: numbers)
-    word, read, at, behind = reader(INT64, 1), reader(dtype, count), row_bytes + NUMBERS * WORD, rounded(count, dtype)
-    return register_jitable(lambda row, numbers: read(word(row + at)[0] + behind) + numbers)
+    word, given = reader(INT64, 1), len(per_array.given)
+    slots_of, read, cast = (
+        array_slots(len(per_array.slots), operands * WORD),
+        reader(FLOAT64, given),
+        rounded(given, dtype),
+    )
+    at, cast_slots = columns(operands, per_array) * WORD + NUMBERS * WORD, rounded(len(per_array.slots), dtype)
+    return register_jitable(lambda row, numbers: cast_slots(slots_of(row)) + cast(read(word(row + at)[0])) + numbers)
 
 
-def rounded(count: int, dtype: np.dtype[Any]) -> int:
-    """The bytes from an array's numbers to the same in its dtype. So kernels for float32 need no float64."""
-    return 0 if dtype == FLOAT64 else count * FLOAT64.itemsize
+def array_slots(count: int, at: int) -> Callable[..., Any]:
+    """`(row) -> ` the numbers of an array's state, float64, whose addresses stand `at` bytes behind its beginning."""
+    if not count:
+        return register_jitable(lambda row: ())
+    before, word, read, address = (
+        array_slots(count - 1, at),
+        reader(INT64, 1),
+        reader(FLOAT64, 1),
+        at + (count - 1) * WORD,
+    )
+    return register_jitable(lambda row: before(row) + read(word(row + address)[0]))
+
+
+def rounded(count: int, dtype: np.dtype[Any]) -> Callable[..., Any]:
+    """`(numbers) -> ` the same in a dtype."""
+    if not count:
+        return register_jitable(lambda numbers: ())
+    before, last, number = rounded(count - 1, dtype), count - 1, dtype.type
+    return register_jitable(lambda numbers: before(numbers) + (number(numbers[last]),))
