@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, Self
 
+import numpy as np
+
 from fastoptim.kernels import Kernels
 from fastoptim.kernels.adapt import adapted, arguments_of
 from fastoptim.kernels.cpu import LINE
@@ -30,6 +32,9 @@ class Stage(Protocol):
 
     def launches_on_gpu(self, groups: Sequence[Any], order: int) -> list[Any]:
         """The launches that run it on a GPU, for a `GpuGroup` of each dtype."""
+
+    def sources_for_gpu(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> list[Any]:
+        """The kernels that it runs on a GPU for a dtype, see `inspect`."""
 
 
 class Elementwise(NamedTuple):
@@ -81,6 +86,10 @@ class Elementwise(NamedTuple):
             self.kernels.on_gpu.prepare(*group[:3], device=group.device, clip_coef=group.clip_coef) for group in groups
         ]
 
+    def sources_for_gpu(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> list[Any]:
+        """The kernel that it runs on a GPU for a dtype."""
+        return [self.kernels.on_gpu.build(dtype, many, on_device)]
+
 
 class Measured(NamedTuple):
     """The last stage of a step, which also sums over arrays what statistics need.
@@ -114,6 +123,11 @@ class Measured(NamedTuple):
         """The launches that run it on a GPU."""
         kernels = self.stage.kernels.measuring(self.names, self.per_array).on_gpu
         return [kernels.prepare(group) for group in groups]
+
+    def sources_for_gpu(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> list[Any]:
+        """The kernel that it runs on a GPU for a dtype."""
+        kernels, operands = self.kernels.measuring(self.names, self.per_array).on_gpu, self.kernels.on_gpu.operands
+        return [kernels.build(dtype, self.kernels.fused.clip_norm, on_device, operands)]
 
 
 class Reduction:

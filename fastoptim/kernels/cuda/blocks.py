@@ -8,6 +8,7 @@ from numba import types
 from numba.extending import register_jitable
 
 from fastoptim.kernels.blocks import BlockKernels
+from fastoptim.kernels.cuda.compile import Source
 from fastoptim.kernels.cuda.memory import INT64, SIMULATED, cuda, element_loader, element_storer, reader, writer
 from fastoptim.kernels.cuda.reduce import add_pairwise
 from fastoptim.kernels.cuda.rows import FLOAT64, array_numbers, row_finder, step_numbers
@@ -18,11 +19,13 @@ from fastoptim.kernels.storage import Storage
 from fastoptim.kernels.table import BLOCKS, END, SCALAR_ROW, SUMS, columns
 from fastoptim.kernels.unroll import select
 
+ADDED = "ld", "st", "mov", "selp", "cvt", "add"  # what is done with float64 to add values of float32
+
 
 def build_blocks(
     kernels: BlockKernels, dtype: np.dtype[Any], operands: int, has_clip_norm: bool, on_device: bool
-) -> tuple[Callable[..., None], tuple[Any, ...]]:
-    """The kernel of a function's pass over blocks, and the numba types of its arguments.
+) -> Source:
+    """The kernel of a function's pass over blocks.
 
     Args:
         kernels: for the CPU: the function, and what it needs.
@@ -77,15 +80,15 @@ def build_blocks(
             block += cuda.gridDim.x
 
     update_blocks.__qualname__ = f"{kernels.rule.__name__}_{dtype.name}"  # profilers show this name
-    return update_blocks, (*(types.int64,) * 4, kind)
+    return Source(update_blocks, (*(types.int64,) * 4, kind), float64=ADDED)
 
 
 def added_to(count: int) -> Callable[..., Any]:
     """`(sums, values) -> ` each of `count` sums with a value more, in float64."""
     if count == 0:
         return register_jitable(lambda sums, values: ())
-    before, last = added_to(count - 1), count - 1
-    return register_jitable(lambda sums, values: before(sums, values) + (sums[last] + float(values[last]),))
+    before, last, number = added_to(count - 1), count - 1, np.float64  # `float` takes no bool
+    return register_jitable(lambda sums, values: before(sums, values) + (sums[last] + number(values[last]),))
 
 
 def lanes_writer(count: int) -> Callable[..., Any]:

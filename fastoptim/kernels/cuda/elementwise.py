@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastoptim.kernels.cuda.arrays import INTERFACE, described, device_of
+from fastoptim.kernels.cuda.compile import Source
 from fastoptim.kernels.cuda.launch import DeviceScalars, Launch, Loaded, addresses_of, stream_address
 from fastoptim.kernels.cuda.loops import build
 from fastoptim.kernels.cuda.memory import SIMULATED, VECTOR, Array
@@ -16,6 +17,7 @@ from fastoptim.kernels.rule import Rule, arguments
 from fastoptim.kernels.storage import Storage
 from fastoptim.kernels.table import END, NO_SUMS, PARAM, PerArray, columns
 
+NUMBERS_READ = "ld", "cvt"  # what is done with the float64 numbers of an array
 VECTORS = 4  # of each operand, that a thread has in one tile
 THREADS = 8 if SIMULATED else 256  # in a block; the simulator starts a thread of Python for each
 
@@ -29,6 +31,13 @@ class CudaKernels:
         self.rule, self.slots, self.fused, self._owner, self.per_array = rule, slots, fused, owner, per_array
         self.operands = 2 + len(signature(rule, slots, fused).slots)
         self._loaded: dict[tuple[Any, ...], Loaded] = {}
+
+    def build(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> Source:
+        """The kernel for a dtype; see `loops.build`."""
+        storages = (Storage(dtype),) * self.operands
+        kernel = build(self.rule, self.slots, self.fused, storages, many, on_device, self.per_array)
+        accesses = self.operands, self.operands - 1 + self.fused.zero_grads
+        return Source(*kernel, accesses, NUMBERS_READ if self.per_array.number_count else ())
 
     def prepare(
         self,
@@ -67,12 +76,11 @@ class CudaKernels:
         if device is None:
             device = device_of(int(segments[0, PARAM])) if len(segments) else 0
         on_device = isinstance(scalars, DeviceScalars)
-        storages = (Storage(scalars.dtype),) * self.operands
-        key = storages, many, on_device, device
+        key = scalars.dtype, many, on_device, device
         if key not in self._loaded:
-            kernel = build(self.rule, self.slots, self.fused, storages, many, on_device, self.per_array)
+            source = self.build(scalars.dtype, many, on_device)
             with compiling(f"{self.fused.described(self._owner)} for the GPU"):
-                self._loaded[key] = Loaded(*kernel, device)
+                self._loaded[key] = Loaded(source.function, source.signature, device)
         loaded, size = self._loaded[key], int(segments[-1, END]) if len(segments) else 0
         threads = grid[1] if grid else THREADS
         tile = threads * VECTORS * VECTOR // scalars.dtype.itemsize

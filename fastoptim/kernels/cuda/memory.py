@@ -144,7 +144,8 @@ def writer(dtype: np.dtype[Any]) -> Callable[..., Any]:
 def simulated_array(address: int, dtype: np.dtype[Any], count: int, align: int | None = None) -> Array:
     """The host's memory at an address: the simulator works on that."""
     assert address % (align or dtype.itemsize) == 0, "misaligned access"
-    return np.ndarray(count, dtype, (ctypes.c_uint8 * (count * dtype.itemsize)).from_address(int(address)))
+    memory: Any = (ctypes.c_uint8 * (count * dtype.itemsize)).from_address(int(address))
+    return np.ndarray(count, dtype, memory)
 
 
 def _simulated_arrays(addresses: Any, i: int, storages: tuple[Storage, ...], width: int) -> list[Array]:

@@ -8,8 +8,9 @@ import numpy as np
 from fastoptim.kernels.blocks import BlockKernels
 from fastoptim.kernels.cuda import reduce
 from fastoptim.kernels.cuda.blocks import build_blocks
+from fastoptim.kernels.cuda.compile import Source
 from fastoptim.kernels.cuda.launch import GpuGroup, Launch, Loaded, addresses_of
-from fastoptim.kernels.cuda.totals import Kernel, build_common, build_totals
+from fastoptim.kernels.cuda.totals import build_common, build_totals
 from fastoptim.kernels.notice import compiling
 from fastoptim.kernels.table import columns
 from fastoptim.kernels.totals import TotalsKernels
@@ -19,11 +20,11 @@ class _Kernels:
     """Kernels by what they are compiled for. Each is compiled when it is first needed.
 
     Args:
-        build: `(*GpuGroup.build_key, *others) -> ` a kernel and the numba types of its arguments.
+        build: makes one for `GpuGroup.build_key` and other arguments.
         what: a description for the log.
     """
 
-    def __init__(self, build: Callable[..., Kernel], what: str) -> None:
+    def __init__(self, build: Callable[..., Source], what: str) -> None:
         self._build, self._what = build, what
         self._loaded: dict[tuple[Any, ...], Loaded] = {}
 
@@ -36,9 +37,9 @@ class _Kernels:
         """
         key = *group.build_key, *others
         if (*key, group.device) not in self._loaded:
-            kernel = self._build(*key)
+            source = self._build(*key)
             with compiling(f"{self._what}, for the GPU"):
-                self._loaded[*key, group.device] = Loaded(*kernel, group.device)
+                self._loaded[*key, group.device] = Loaded(source.function, source.signature, group.device)
         return self._loaded[*key, group.device]
 
 
@@ -49,8 +50,8 @@ class CudaBlocks:
         self._kernels = kernels
         self._compiled = _Kernels(self.build, kernels.what)
 
-    def build(self, dtype: np.dtype[Any], has_clip_norm: bool, on_device: bool, operands: int) -> Kernel:
-        """The kernel, and the numba types of its arguments."""
+    def build(self, dtype: np.dtype[Any], has_clip_norm: bool, on_device: bool, operands: int) -> Source:
+        """The kernel; see `build_blocks`."""
         return build_blocks(self._kernels, dtype, operands, has_clip_norm, on_device)
 
     def prepare(self, group: GpuGroup) -> Launch:
@@ -72,12 +73,12 @@ class CudaTotals:
         self._kernels, what = kernels, f"{kernels.owner}'s numbers of {'all' if kernels.over_all else 'its'} arrays"
         self._totals, self._common = _Kernels(self.build, what), _Kernels(self.build_common, what)
 
-    def build(self, dtype: np.dtype[Any], has_clip_norm: bool, on_device: bool) -> Kernel:
-        """The kernel that works on each array by itself, and the numba types of its arguments."""
+    def build(self, dtype: np.dtype[Any], has_clip_norm: bool, on_device: bool) -> Source:
+        """The kernel that works on each array by itself; see `build_totals`."""
         return build_totals(self._kernels, dtype, has_clip_norm, on_device)
 
-    def build_common(self, dtype: np.dtype[Any], has_clip_norm: bool, on_device: bool) -> Kernel:
-        """The kernel that follows where the functions are about all arrays, and the types of its arguments."""
+    def build_common(self, dtype: np.dtype[Any], has_clip_norm: bool, on_device: bool) -> Source:
+        """The kernel that follows where the functions are about all arrays."""
         return build_common(self._kernels, dtype, has_clip_norm, on_device)
 
     def prepare(self, groups: Sequence[GpuGroup], order: int) -> list[Launch]:

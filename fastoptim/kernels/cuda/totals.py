@@ -8,6 +8,7 @@ from numba import types
 from numba.extending import register_jitable
 
 from fastoptim.kernels.cuda.blocks import added_to, lanes_writer
+from fastoptim.kernels.cuda.compile import Source
 from fastoptim.kernels.cuda.memory import INT64, SIMULATED, cuda, reader, writer
 from fastoptim.kernels.cuda.reduce import add_pairwise
 from fastoptim.kernels.cuda.rows import FLOAT64, array_slots, rounded, step_numbers
@@ -17,11 +18,9 @@ from fastoptim.kernels.reduce import LANES
 from fastoptim.kernels.table import BLOCKS, END, NUMBERS, SCALAR_ROW, SUMS, columns
 from fastoptim.kernels.totals import TotalsKernels
 
-Kernel = tuple[Callable[..., None], tuple[Any, ...]]
 
-
-def build_totals(kernels: TotalsKernels, dtype: np.dtype[Any], has_clip_norm: bool, on_device: bool) -> Kernel:
-    """The kernel that follows a pass over blocks, and the numba types of its arguments.
+def build_totals(kernels: TotalsKernels, dtype: np.dtype[Any], has_clip_norm: bool, on_device: bool) -> Source:
+    """The kernel that follows a pass over blocks.
 
     It adds the sums of each array's blocks, and computes the functions of them. Where these are about all arrays
     together, it writes the array's sums over those of its first block instead.
@@ -69,10 +68,10 @@ def build_totals(kernels: TotalsKernels, dtype: np.dtype[Any], has_clip_norm: bo
             row += cuda.gridDim.x
 
     add_blocks.__qualname__ = f"{_names(kernels)}_{dtype.name}"  # profilers show this name
-    return add_blocks, (*(types.int64,) * 3, kind)
+    return Source(add_blocks, (*(types.int64,) * 3, kind), float64=None)
 
 
-def build_common(kernels: TotalsKernels, dtype: np.dtype[Any], has_clip_norm: bool, on_device: bool) -> Kernel:
+def build_common(kernels: TotalsKernels, dtype: np.dtype[Any], has_clip_norm: bool, on_device: bool) -> Source:
     """The kernel of one block of threads that adds the sums of all arrays, and gives all of them what it computes.
 
     See `build_totals`. The order of the arrays is that of `ArraySums.order_words`.
@@ -99,7 +98,7 @@ def build_common(kernels: TotalsKernels, dtype: np.dtype[Any], has_clip_norm: bo
             i += cuda.blockDim.x
 
     add_arrays.__qualname__ = f"{_names(kernels)}_{dtype.name}"
-    return add_arrays, (*(types.int64,) * 2, kind)
+    return Source(add_arrays, (*(types.int64,) * 2, kind), float64=None)
 
 
 def _names(kernels: TotalsKernels) -> str:
