@@ -59,10 +59,10 @@ class Optimizer(Algorithm):
         if args and isinstance(args[0], (list, tuple, Mapping, Iterator)):
             name = type(self).__name__
             raise TypeError(f"{name}: expected hyperparameters; parameters go to update(params, grads)")
-        self._stepper = Stepper(type(self).slots, self.carry, self.array_slots, self.shared_slots)
+        self._stepper = Stepper((), self.carry, self.shaped_slots, self.shared_slots)
         self._accumulator = Accumulator()
         super().__init__(*args, **kwargs)
-        self._stepper.use_slots(self.slots)
+        self._stepper.use_slots(self.stored_slots)
 
     @property
     def iter(self) -> int:
@@ -77,7 +77,7 @@ class Optimizer(Algorithm):
     @property
     def state(self) -> Mapping[str, Mapping[Any, Array]]:
         """The state by slot and name: `opt.state["m"]["W1"]` is a view of the parameter's shape and dtype."""
-        self._stepper.use_slots(self.slots)
+        self._stepper.use_slots(self.stored_slots)
         return self._stepper.store.views
 
     @property
@@ -225,7 +225,7 @@ class Optimizer(Algorithm):
         `copy.deepcopy` keeps them. Schedules of `fastoptim.schedules` are data in it; of any other callable, only that
         it is one.
         """
-        self._stepper.use_slots(self.slots)
+        self._stepper.use_slots(self.stored_slots)
         return saved_of(self, (self._stepper.counts, self._stepper.store, self._accumulator))
 
     def load_state_dict(self, saved: Mapping[str, Any], hyperparameters: bool = True) -> None:
@@ -243,7 +243,7 @@ class Optimizer(Algorithm):
         if self.is_averaged:
             raise RuntimeError("load_state_dict: the parameters are the averages, expected the end of `averaged`")
         values = checked_values(self, saved, hyperparameters)
-        slots = self.stages_of(self.variant_of(values))[-1].slots
+        slots = self.stages_of(self.variant_of(values))[-1].slots if self.matrices is None else ()
         counts, store, accumulator = loaded(saved, values, slots, self._stepper, self._accumulator)
         self._stepper.take(counts, store)
         self._accumulator = accumulator

@@ -7,8 +7,9 @@ from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 from fastoptim.kernels import Kernels
+from fastoptim.kernels.matrices import Matrices
 from fastoptim.kernels.rule import Rule
-from fastoptim.kernels.stages import Reduction, stages_of
+from fastoptim.kernels.stages import Reduction, matrix_stages, stages_of
 from fastoptim.settings.documented import documented
 from fastoptim.settings.fields import AlwaysOff, Field, Switch
 from fastoptim.settings.options import Options
@@ -50,7 +51,9 @@ class Algorithm(Options):
         array_slots: names of the state's numbers that each array has one of; or from such names to functions of the
             parameter's shape that return the state's shape, None where there is none.
         shared_slots: names of numbers of the state that all arrays share.
+        matrices: how matrices are updated, where they do not follow the rule.
         stages: what a step is made of: the reductions, and the rule, element by element.
+        matrix_stages: what is around the function of `matrices`.
         kernels: the rule's kernels, to call them yourself.
         carry: a number that `scalars` needs from all steps before, such as a product of momentums. A class that has one
             sets it to the number before the first step, and `next_carry` returns the number after each step. Each name
@@ -64,7 +67,9 @@ class Algorithm(Options):
     reductions: ClassVar[tuple[Reduction, ...]] = ()
     array_slots: ClassVar[Any] = MappingProxyType({})
     shared_slots: ClassVar[tuple[str, ...]] = ()
+    matrices: ClassVar[Matrices | None] = None
     stages: ClassVar[Stages] = ()
+    matrix_stages: ClassVar[Stages] = ()
     kernels: ClassVar[Kernels]
     variant_stages: ClassVar[Mapping[tuple[str, ...], Stages]]
     _number: ClassVar[int]
@@ -75,7 +80,7 @@ class Algorithm(Options):
         if "rule" in own:  # what belongs to a base class's rule does not belong to this one
             cls.variants, cls.reductions = own.get("variants", {}), own.get("reductions", ())
             slots = own.get("array_slots", ())
-            cls.shared_slots = own.get("shared_slots", ())
+            cls.shared_slots, cls.matrices = own.get("shared_slots", ()), own.get("matrices")
             cls.array_slots = dict(slots if isinstance(slots, Mapping) else dict.fromkeys(slots, _one_number))
             cls.array_slots |= dict.fromkeys(cls.shared_slots, _one_number)
         if "rule" in own or "variants" in own:
@@ -83,6 +88,9 @@ class Algorithm(Options):
         super().__init_subclass__(**kwargs)
         if "rule" in own or ("variants" in own and hasattr(cls, "variant_stages")):
             cls.variant_stages = cls._stages_of_variants()
+            if cls.matrices is not None:
+                scalars = cls.variant_stages[()][-1].kernels.scalar_names
+                cls.matrix_stages = matrix_stages(cls.__name__, cls.matrices, scalars)
             for attribute, read in OF_THE_STAGES.items():
                 setattr(cls, attribute, _OfTheStages(read))
         if hasattr(cls, "variant_stages"):
@@ -112,7 +120,7 @@ class Algorithm(Options):
     def _stages_of_variants(cls) -> dict[tuple[str, ...], Stages]:
         """The stages of the class's own rule, and those of its variants, by the names that are on."""
         declared = vars(cls).get("rule", cls.rule)
-        others = tuple(cls.array_slots), cls.reductions
+        others = tuple(cls.array_slots), cls.reductions, cls.matrices
         stages: dict[tuple[str, ...], Stages] = {}
         stages[()] = stages_of(cls.__name__, getattr(declared, "__func__", declared), cls.slots, *others)
         for key, value in cls.variants.items():
@@ -141,6 +149,29 @@ class Algorithm(Options):
             known = ", or ".join(" and ".join(names) for names in cls.variant_stages if names)
             found = " and ".join(variant)
             raise ValueError(f"{cls.__name__}: expected {known} to be on, or none of them; found {found}") from None
+
+    def is_matrix(self, name: Any, shape: tuple[int, ...]) -> bool:
+        """Whether a parameter is updated by the function of `matrices`."""
+        return self.matrices is not None and len(shape) == 2
+
+    @property
+    def stored_slots(self) -> tuple[str, ...]:
+        """The slots that all parameters have, each as long as the parameter."""
+        return () if self.matrices is not None else self.slots
+
+    @property
+    def shaped_slots(self) -> tuple[str, ...]:
+        """The slots of other shapes, or of some parameters alone."""
+        return tuple(self.array_slots if self.matrices is None else dict.fromkeys([*self.slots, *self.matrices.slots]))
+
+    def state_shape(self, slot: str, name: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """The shape of a parameter's state in one of the `shaped_slots`, None where it has none."""
+        if self.matrices is None:
+            found: tuple[int, ...] | None = self.array_slots[slot](shape)
+            return found
+        if self.is_matrix(name, shape):
+            return self.matrices.slots[slot](shape) if slot in self.matrices.slots else None
+        return shape if slot in self.slots else None
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """The numbers of step `t` (1 is the first) that the rule has behind its state, computed in float64.

@@ -73,13 +73,13 @@ class Options(Declared):
                 raise TypeError(f"{cls.__name__}: {name} is an option of every optimizer, expected another name")
         cls._off = {name: value for name, value in OFF.items() if not cls._fields[name].kw_only}
 
-    def plan(self, stages: Sequence[Any], accumulates: bool) -> Plan:
-        """What the options come to, for steps of these stages.
+    def plan(self, stages: Sequence[Any], matrix_stages: Sequence[Any], accumulates: bool) -> Plan:
+        """What the options come to, for steps of these stages; those of matrices are none where these follow the rule.
 
         Raises:
             ValueError: they cannot go together.
         """
-        return Plan(self.hyperparameters(), self._fields, self._off, stages, accumulates)
+        return Plan(self.hyperparameters(), self._fields, self._off, stages, matrix_stages, accumulates)
 
     def values_from(self, saved: Any) -> dict[str, Any]:
         """The values of all fields from a state dict, checked.

@@ -19,12 +19,15 @@ class Plan:
         fields: what they may be.
         off: options that this optimizer declares as its own, and their values where they are off.
         stages: of a step.
+        matrix_stages: of matrices, none where they follow the rule.
         accumulates: whether the gradients are sums of several calls.
 
     Attributes:
         fused: the options that the pass includes.
         stages: those of a step, with the options included.
+        matrix_stages: those of matrices.
         per_array: what a step has for each array beside its elements.
+        by_array: whether each array needs a segment of its own.
         in_order: whether the state has to lie in C order, as sums over it are part of the step.
         statistics: the option.
         patterns: of the groups.
@@ -43,6 +46,7 @@ class Plan:
         fields: Mapping[str, Field],
         off: Mapping[str, Any],
         stages: Sequence[Any],
+        matrix_stages: Sequence[Any],
         accumulates: bool,
     ) -> None:
         groups = values["groups"] or {}
@@ -55,10 +59,10 @@ class Plan:
         self.needs_norm = self.fused.clip_norm or self.skip_nonfinite
         self.capturable: bool = values["capturable"]
         self.statistics: tuple[str, ...] = values["statistics"]
-        *reductions, last = (stage.including(self.fused) for stage in stages)
-        self.stages = [*reductions, last.measuring(self.statistics)]
+        self.stages, self.matrix_stages = self._with_options(stages), self._with_options(matrix_stages)
         self.per_array: PerArray = self.stages[-1].per_array
-        self.in_order = bool(reductions)
+        self.by_array = self.per_array.is_summed or bool(matrix_stages)
+        self.in_order = len(stages) > 1 or bool(matrix_stages)
         self._scalar_count = stages[-1].scalar_count
         schedules = {name: value for name in fields if name != "groups" and callable(value := values[name])}
         self._base = Varied(values, schedules, fields, off, self.fused)
@@ -69,10 +73,15 @@ class Plan:
         if self.capturable:
             _check_capturable(values, self._scheduled)
 
+    def _with_options(self, stages: Sequence[Any]) -> list[Any]:
+        """The stages with the options included, and statistics in the last one."""
+        included = [stage.including(self.fused) for stage in stages]
+        return [*included[:-1], *(last.measuring(self.statistics) for last in included[-1:])]
+
     def is_like(self, other: "Plan") -> bool:
         """Whether steps that were bound for one plan are good for the other."""
-        mine = self.stages, self.patterns, self.needs_norm, self.capturable, self.is_plain
-        return mine == (other.stages, other.patterns, other.needs_norm, other.capturable, other.is_plain)
+        names = "stages", "matrix_stages", "patterns", "needs_norm", "capturable", "is_plain"
+        return all(getattr(self, name) == getattr(other, name) for name in names)
 
     def group_of(self, name: Any) -> int | None:
         """The number of the group that a name is in."""

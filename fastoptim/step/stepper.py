@@ -91,8 +91,8 @@ class Stepper:
         """
         plan = self.planned
         if plan is None or plan.accumulates != accumulates:
-            plan = algorithm.plan(algorithm.stages, accumulates)
-            self.use_slots(algorithm.slots)
+            plan = algorithm.plan(algorithm.stages, algorithm.matrix_stages, accumulates)
+            self.use_slots(algorithm.stored_slots)
             if self._plan is None or not plan.is_like(self._plan):
                 self.steps.clear()
             if not plan.capturable:
