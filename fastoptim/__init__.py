@@ -43,6 +43,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fastoptim import schedules
+from fastoptim.algorithms.adafactor import Adafactor
 from fastoptim.algorithms.adagrad import AdaGrad
 from fastoptim.algorithms.adam import Adam
 from fastoptim.algorithms.lamb import LAMB
@@ -70,6 +71,7 @@ __all__ = [
     "LARS",
     "SGD",
     "AdaGrad",
+    "Adafactor",
     "Adam",
     "Checkpoint",
     "CheckpointError",
