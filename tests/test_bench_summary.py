@@ -55,13 +55,14 @@ def test_a_row_has_the_fastest_rival():
 
 
 @pytest.mark.parametrize(("ours", "fused", "cells"), [
-    (SWINGING, STEADY, ["inconclusive", "", ""]),
-    (STEADY, SWINGING, ["2.0 ms", "50%", "inconclusive"]),
+    ((2, SWINGING), (3, STEADY), ["inconclusive", "", ""]),
+    ((2, STEADY), (3, SWINGING), ["2.0 ms", "50%", "inconclusive"]),
+    ((2, STEADY), (0.7, STEADY), ["2.0 ms", "50%", "inconclusive"]),  # faster than the ceiling
 ])  # fmt: skip
 def test_what_cannot_be_trusted_is_no_number(ours, fused, cells):
     """Nor is a slower rival taken, where the fastest is inconclusive."""
     found = rows(run(
-        case("flat_50m", "adam", "fastoptim", 2, ours), case("flat_50m", "adam", "torch-fused", 3, fused),
+        case("flat_50m", "adam", "fastoptim", *ours), case("flat_50m", "adam", "torch-fused", *fused),
         case("flat_50m", "adam", "torch-foreach", 9),
     ))  # fmt: skip
     assert found == {"Adam": [*cells, "", ""]}
