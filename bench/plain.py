@@ -23,7 +23,7 @@ class PlainStep:
     def __init__(self, optimizer: Optimizer, params: Arrays) -> None:
         self.params, self._h, self._steps = params, options(optimizer), 0
         self._lr = self._h.lr if callable(self._h.lr) else None
-        self._optimizer = copy.copy(optimizer)  # whose learning rate is what the schedule says
+        self._optimizer: Any = copy.copy(optimizer)  # whose learning rate is what the schedule says
         self._rule = PlainNumpy(self._optimizer, params)
         self._decay = {name: number for name in params if (number := self._decay_of(name))}
         self.average = {} if self._h.ema is None else {name: param.copy() for name, param in params.items()}

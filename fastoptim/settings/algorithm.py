@@ -7,6 +7,8 @@ from typing import Any, ClassVar, TypeVar
 from fastoptim.kernels import Kernels
 from fastoptim.kernels.rule import Rule
 from fastoptim.kernels.stages import Elementwise, Stage
+from fastoptim.settings.carry import Carry
+from fastoptim.settings.carry import declared as declared_carry
 from fastoptim.settings.documented import documented
 from fastoptim.settings.fields import AlwaysOff, Switch
 from fastoptim.settings.options import Options
@@ -41,9 +43,11 @@ class Algorithm(Options):
         slots: the names of the state, as the rule has them behind `p` and `g`.
         stages: what a step is made of; by default the rule, element by element.
         kernels: the rule's kernels, to call them yourself.
-        carry: a number that `scalars` needs from all steps before, such as a product of momentums. A class that has one
-            sets it to the number before the first step, and `next_carry` returns the number after each step. Each name
-            has its own: it is counted, saved and restored with the name's steps. `scalars` reads it as `self.carry`.
+        carry: a number that `scalars` needs from all steps before, such as a product of momentums; or a tuple of
+            numbers, which may be a named one. A class that has one sets it to what it is before the first step, and
+            `next_carry` returns what it is after each step. Each name has its own: it is counted, saved and restored
+            with the name's steps. `scalars` reads it as `self.carry`.
+        carry_before: while `scalars` is asked, the carry before the step, where `carry` is the one after it.
     """
 
     rule: ClassVar[Rule]
@@ -53,7 +57,8 @@ class Algorithm(Options):
     own_stage: ClassVar[Elementwise]
     _number: ClassVar[int]
     _switched: ClassVar[tuple[str, Elementwise] | None] = None
-    carry: ClassVar[float | None] = None
+    carry: ClassVar[Carry] = None
+    carry_before: ClassVar[Carry] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         if "rule" in vars(cls):
@@ -73,6 +78,7 @@ class Algorithm(Options):
                 cls._switched = key, Elementwise.of(f"{name}({key}=True)", field.rule, cls.slots)
         if hasattr(cls, "own_stage"):
             cls.__doc__ = documented(cls, Options.__doc__, cls._signature)
+        cls.carry = cls.carry_before = declared_carry(cls.carry, cls.__name__)
         cls._number = next(_numbers)  # the class is complete
 
     @classmethod
@@ -98,15 +104,15 @@ class Algorithm(Options):
 
         It is called once for each step and each kind of name: names differ in their group, in how many steps they have
         made, and in what they carry. Meanwhile the attributes have the kind's values: those of its group, and what
-        schedules say. So it has to be a pure function of `t`, the hyperparameters and `carry`. It may not count calls,
-        keep numbers for later, or assign attributes.
+        schedules say. So it has to be a pure function of `t`, the hyperparameters, `carry` and `carry_before`. It may
+        not count calls, keep numbers for later, or assign attributes.
 
         Returns:
             A tuple of floats, in the order of the rule's last arguments.
         """
         raise NotImplementedError(f"{type(self).__name__}.scalars(t): expected a tuple of the rule's last arguments")
 
-    def next_carry(self, t: int) -> float | None:
+    def next_carry(self, t: int) -> Carry:
         """The carry after step `t`, where `self.carry` is the one before it. Pure, and called before `scalars`."""
         return self.carry
 
@@ -118,10 +124,7 @@ class Algorithm(Options):
         """
         carry = type(self).carry
         for t in itertools.count(1):
-            try:
-                scalars, carry = numbers_of(self, t, carry)
-            finally:
-                vars(self).pop("carry", None)
+            scalars, carry = numbers_of(self, t, carry)
             yield scalars
 
     def complaint(self, error: WrongScalarsError) -> ValueError:

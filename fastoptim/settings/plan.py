@@ -5,6 +5,7 @@ from typing import Any
 
 from fastoptim.kernels.fuse import Fused
 from fastoptim.kernels.stages import Stage
+from fastoptim.settings.carry import Carry
 from fastoptim.settings.fields import Field
 from fastoptim.settings.groups import group_of
 from fastoptim.settings.rows import Kind, Numbers, Rows, WrongScalarsError, numbers_of
@@ -93,7 +94,6 @@ class Plan:
                 values.update(base if group is None else varied.at(step, base))
                 self._add_row(rows, numbers, varied, cohort.count + 1, cohort.carry, divisor)
         finally:
-            values.pop("carry", None)
             values.update(kept)
         return rows
 
@@ -107,9 +107,7 @@ class Plan:
         self._add_row(rows, numbers, self._base, t, None, self._grad_scale)
         return rows.scalars[: -1 if self.fused.clip_norm else None]
 
-    def _add_row(
-        self, rows: Rows, numbers: Numbers, varied: Varied, t: int, carry: float | None, divisor: float
-    ) -> None:
+    def _add_row(self, rows: Rows, numbers: Numbers, varied: Varied, t: int, carry: Carry, divisor: float) -> None:
         returned, carry = numbers_of(numbers, t, carry)
         if not isinstance(returned, tuple | list) or len(returned) != self._scalar_count:
             raise WrongScalarsError(repr(returned), t)

@@ -7,6 +7,7 @@ from typing import Any
 from fastoptim.arrays.memory import Memory
 from fastoptim.kernels.reduce import clip_coef
 from fastoptim.settings.algorithm import Algorithm
+from fastoptim.settings.carry import Carry
 from fastoptim.settings.groups import check_matched
 from fastoptim.settings.plan import Plan
 from fastoptim.settings.rows import Rows
@@ -34,7 +35,7 @@ class Stepper:
         is_averaged: whether the parameters hold the averages for a while, so that no step may be made.
     """
 
-    def __init__(self, slots: tuple[str, ...], carry: float | None = None) -> None:
+    def __init__(self, slots: tuple[str, ...], carry: Carry = None) -> None:
         self.store, self.counts = StateStore(slots), StepCounts(carry)
         self.norm: Any = None
         self.is_averaged = False
