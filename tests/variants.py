@@ -20,10 +20,27 @@ KINDS = {
 }
 
 
+# Numbers to test with, where those that `variants_of` finds would change nothing in a few steps.
+TELLING = {"t0": 2.0, "warmup_steps": 3.0}
+
+
 def own_hyperparameters(cls):
     """The defaults of the hyperparameters that are an optimizer's own, by name: those that may be given by position."""
     parameters = inspect.signature(cls).parameters.values()
     return {x.name: x.default for x in parameters if x.kind is not x.KEYWORD_ONLY}
+
+
+def accepted(cls, options):
+    """The options without those that an optimizer refuses, such as `ema` beside evaluation parameters of its own."""
+    return {name: value for name, value in options.items() if not _refuses(cls, name, value)}
+
+
+def _refuses(cls, name, value):
+    try:
+        cls(**{name: value})
+    except ValueError:
+        return True
+    return False
 
 
 def kind_of(cls, name):
@@ -47,7 +64,9 @@ def variants_of(cls):
     numbers, switches = {}, []
     for name, default in own_hyperparameters(cls).items():
         kind = kind_of(cls, name)
-        if name == "lr":
+        if name in TELLING:
+            numbers[name] = TELLING[name]
+        elif name == "lr":
             numbers[name] = 0.05 if default == 0.01 else 0.02
         elif kind == "nonnegative":
             numbers[name] = default + 0.1

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from site_pages.latex import UnprintableError, latex
-from site_pages.scalars import Replaced, assigned, scalars, tree_of
+from site_pages.scalars import Replaced, WithCarry, assigned, carried, carry_names, scalars, tree_of
 from site_pages.symbols import symbol
 
 
@@ -15,10 +15,12 @@ class Formula(NamedTuple):
     """Equations in LaTeX, each a left and a right side.
 
     Attributes:
+        carry: what is carried from step to step.
         numbers: of the step, one for all elements.
         rule: for each element.
     """
 
+    carry: list[tuple[str, str]]
     numbers: list[tuple[str, str]]
     rule: list[tuple[str, str]]
 
@@ -34,21 +36,42 @@ def formula(cls: Any, rule: Callable[..., Any], switches: Mapping[str, bool]) ->
     Raises:
         UnprintableError: the rule or `scalars` has something that has no form as mathematics here.
     """
+    earlier = WithCarry(carry_names(cls), {"carry": "t-1"})
+    before = [(symbol(name, "t"), latex(earlier.visit(x), earlier.symbols)) for name, x in carried(cls).items()]
+    numbers, equations = _formula(cls, rule, scalars(cls.scalars, switches), "t-1", ("p", *cls.slots))
+    return Formula(before, numbers, equations)
+
+
+def evaluation(cls: Any) -> Formula:
+    """The parameters that an optimizer computes to evaluate with, called x.
+
+    Raises:
+        UnprintableError: as `formula`.
+    """
+    numbers, equations = _formula(cls, cls.evaluation, scalars(cls.evaluation_scalars, {}), "t", ("x",))
+    return Formula([], numbers, equations)
+
+
+def _formula(
+    cls: Any, rule: Callable[..., Any], returned: list[ast.expr], index: str, outputs: tuple[str, ...]
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """The numbers of a rule and its equations, where parameter and state have this index and become the outputs."""
+    carry = WithCarry(carry_names(cls), {"carry": "t", "carry_before": "t-1"})
     tree = tree_of(rule)
     p, g, *others = [x.arg for x in tree.args.args]
     slots, names = others[: len(cls.slots)], others[len(cls.slots) :]
-    values = dict(zip(names, scalars(cls.scalars, switches), strict=True))
+    values = {name: carry.visit(x) for name, x in zip(names, returned, strict=True)}
     inside = {name: value for name, value in values.items() if _is_short(value)}
-    numbers = [(symbol(name, "t"), latex(x, {})) for name, x in values.items() if name not in inside]
+    numbers = [(symbol(name, "t"), latex(x, carry.symbols)) for name, x in values.items() if name not in inside]
     symbols = {name: symbol(name, "t") for name in names if name not in inside}
-    symbols |= {name: symbol(name, "t-1") for name in (p, *slots)} | {g: symbol(g, "t")}
-    return Formula(numbers, _Rule([p, *slots], symbols, inside).equations(tree.body))
+    symbols |= {name: symbol(name, index) for name in (p, *slots)} | {g: symbol(g, "t")}
+    return numbers, _Rule(list(outputs), symbols | carry.symbols, inside).equations(tree.body)
 
 
 def _is_short(value: ast.expr) -> bool:
     """Whether a number needs no name of its own: `self.lr`, `1 - self.beta1`, a constant."""
     match value:
-        case ast.BinOp(left=ast.Constant(), right=ast.Attribute()) | ast.Attribute() | ast.Constant():
+        case ast.BinOp(left=ast.Constant(), right=ast.Attribute()) | ast.Attribute() | ast.Name() | ast.Constant():
             return True
     return False
 

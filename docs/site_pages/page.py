@@ -2,18 +2,22 @@
 
 import inspect
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import fastoptim
 from site_pages.docstring import citation, described, paper
 from site_pages.equivalents import table
-from site_pages.formula import formula
+from site_pages.formula import Formula, evaluation, formula
 from site_pages.latex import UnprintableError
 from site_pages.symbols import symbol
 
 NOTES = Path(__file__).parents[1] / "optimizers" / "notes"
 FLOAT = 4  # bytes of a float32
+EVALUATION = """\
+Within `with opt.averaged(params):`, the arrays hold these numbers, computed from the parameters and the state. Evaluate
+with them, and export them. See [Export the right weights](../guides/training-loop.md#export-the-right-weights)."""
 
 
 def optimizers() -> list[Any]:
@@ -91,6 +95,9 @@ def _formulas(cls: Any) -> list[str]:
     parts = [_legend(cls), *_equations(cls, cls.rule, off), *_source(cls.rule)]
     for name, rule in chosen.items():
         parts += [f"### With `{name}=True`", *_equations(cls, rule, off | {name: True}), *_source(rule)]
+    if cls.evaluation is not None:
+        parts += ["### The parameters to evaluate with", EVALUATION, *_printed(lambda: evaluation(cls))]
+        parts += _source(cls.evaluation)
     return parts
 
 
@@ -102,14 +109,20 @@ def _legend(cls: Any) -> str:
 
 
 def _equations(cls: Any, rule: Any, switches: dict[str, bool]) -> list[str]:
+    return _printed(lambda: formula(cls, rule, switches))
+
+
+def _printed(make: Callable[[], Formula]) -> list[str]:
     try:
-        found = formula(cls, rule, switches)
+        found = make()
     except UnprintableError:  # the source says it
         return []
-    if not found.numbers:
-        return [_aligned(found.rule)]
-    numbers = "The numbers of step $t$, computed once in float64:", _aligned(found.numbers)
-    return [*numbers, "Then, for each element:", _aligned(found.rule)]
+    parts = []
+    if found.carry:
+        parts += ["What is carried from step to step, for each name by itself:", _aligned(found.carry)]
+    if found.numbers:
+        parts += ["The numbers of step $t$, computed once in float64:", _aligned(found.numbers)]
+    return [*parts, *(["Then, for each element:"] if parts else []), _aligned(found.rule)]
 
 
 def _source(rule: Any) -> list[str]:
@@ -131,9 +144,12 @@ def _traffic(cls: Any) -> str:
     rows = {
         "the formula alone": bytes_,
         "with `clip_norm`, which reads the gradients once more": bytes_ + FLOAT,
-        "with `ema`, which reads and writes the averages": bytes_ + 2 * FLOAT,
-        "with both": bytes_ + 3 * FLOAT,
     }
+    if cls.evaluation is None:
+        rows |= {
+            "with `ema`, which reads and writes the averages": bytes_ + 2 * FLOAT,
+            "with both": bytes_ + 3 * FLOAT,
+        }
     lines = [f"| {what} | {count} |" for what, count in rows.items()]
     read = " and ".join(["the parameter", *([_names(cls.slots)] if cls.slots else [])])
     return "\n".join([

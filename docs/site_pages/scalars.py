@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from site_pages.latex import UnprintableError
+from site_pages.symbols import symbol
 
 
 def tree_of(function: Callable[..., Any]) -> ast.FunctionDef:
@@ -80,22 +81,78 @@ def scalars(method: Callable[..., Any], switches: Mapping[str, bool]) -> list[as
     Raises:
         UnprintableError: it has loops, or something else that is not known here.
     """
-    return _returned(tree_of(method).body, {}, switches)
+    return _returned(tree_of(method).body, {}, switches, _elements)
 
 
-def _returned(body: list[ast.stmt], names: Mapping[str, ast.expr], switches: Mapping[str, bool]) -> list[ast.expr]:
+def carried(cls: Any) -> dict[str, ast.expr]:
+    """The expressions that an optimizer's `next_carry` returns, by name; none where nothing is carried.
+
+    Raises:
+        UnprintableError: it has something that is not known here.
+    """
+    if cls.carry is None:
+        return {}
+    split = _elements if isinstance(cls.carry, tuple) else lambda node: [node]
+    values = _returned(tree_of(cls.next_carry).body, {}, {}, split)
+    return dict(zip(carry_names(cls), values, strict=True))
+
+
+def carry_names(cls: Any) -> tuple[str, ...]:
+    """What the numbers that an optimizer carries are called."""
+    if not isinstance(cls.carry, tuple):
+        return ("carry",)
+    return getattr(cls.carry, "_fields", tuple(f"carry{i}" for i in range(1, len(cls.carry) + 1)))
+
+
+class WithCarry(ast.NodeTransformer):
+    """Puts variables in the place of `self.carry`, `self.carry.x` and `self.carry[0]`, and what comes before a step.
+
+    Args:
+        names: of the numbers that are carried.
+        indices: by attribute, such as `carry`, the index of its numbers.
+
+    Attributes:
+        symbols: of the variables.
+    """
+
+    def __init__(self, names: tuple[str, ...], indices: Mapping[str, str]) -> None:
+        self.names, self.indices = names, indices
+        self.symbols = {f"{name} {index}": symbol(name, index) for name in names for index in indices.values()}
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        match node:
+            case ast.Attribute(value=ast.Attribute(attr=which), attr=name) if which in self.indices:
+                return ast.Name(f"{name} {self.indices[which]}")
+            case ast.Attribute(attr=which) if which in self.indices:
+                return ast.Name(f"{self.names[0]} {self.indices[which]}")
+        return node
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
+        match node:
+            case ast.Subscript(value=ast.Attribute(attr=which), slice=ast.Constant(value=int(i))):
+                if which in self.indices:
+                    return ast.Name(f"{self.names[i]} {self.indices[which]}")
+        return node
+
+
+def _returned(
+    body: list[ast.stmt],
+    names: Mapping[str, ast.expr],
+    switches: Mapping[str, bool],
+    split: Callable[[ast.expr], list[ast.expr]],
+) -> list[ast.expr]:
     names = dict(names)
     for i, statement in enumerate(body):
         replaced, rest = Replaced(names, switches), body[i + 1 :]
         if isinstance(statement, ast.Return) and statement.value is not None:
-            return _elements(replaced.visit(copy.deepcopy(statement.value)))
+            return split(replaced.visit(copy.deepcopy(statement.value)))
         if isinstance(statement, ast.If):
             known = replaced.decided(statement.test)
             test = replaced.visit(copy.deepcopy(statement.test))
             branches = [statement.body, statement.orelse]
             if known is not None:
-                return _returned([*branches[not known], *rest], names, switches)
-            return _either(test, *(_returned([*branch, *rest], names, switches) for branch in branches))
+                return _returned([*branches[not known], *rest], names, switches, split)
+            return _either(test, *(_returned([*branch, *rest], names, switches, split) for branch in branches))
         found = assigned(statement)
         if found is None:
             raise UnprintableError(ast.unparse(statement))
@@ -107,6 +164,8 @@ def _elements(node: ast.expr) -> list[ast.expr]:
     match node:
         case ast.Tuple(elts=elements):
             return [x for element in elements for x in _spread(element)]
+        case ast.Call(func=ast.Name(), args=elements, keywords=named):  # a named tuple
+            return [*elements, *(x.value for x in named)]
         case ast.IfExp(test=test, body=body, orelse=orelse):
             return _either(test, _elements(body), _elements(orelse))
     raise UnprintableError(ast.unparse(node))

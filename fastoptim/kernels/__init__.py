@@ -16,10 +16,14 @@ class Kernels:
     Attributes:
         fused: the options that the passes include beside the rule.
         scalar_names: of a step's numbers, in order.
+        writes_state: whether the rule returns the state. One that returns `p` alone leaves the state as it is.
     """
 
-    def __init__(self, rule: Rule, slots: int, fused: Fused = NOTHING, owner: str = "a rule") -> None:
+    def __init__(
+        self, rule: Rule, slots: int, fused: Fused = NOTHING, owner: str = "a rule", writes_state: bool = True
+    ) -> None:
         self._rule, self._slots, self.fused, self._owner = rule, slots, fused, owner
+        self.writes_state = writes_state
         self.scalar_names = signature(rule, slots, fused).scalars
         self._variants: dict[Fused, Kernels] = {}
 
@@ -28,7 +32,7 @@ class Kernels:
         if fused == self.fused:
             return self
         if fused not in self._variants:
-            self._variants[fused] = Kernels(self._rule, self._slots, fused, self._owner)
+            self._variants[fused] = Kernels(self._rule, self._slots, fused, self._owner, self.writes_state)
         return self._variants[fused]
 
     @property
@@ -39,14 +43,14 @@ class Kernels:
     @cached_property
     def on_cpu(self) -> CpuKernels:
         """The passes that `Optimizer.update` runs on host arrays."""
-        return CpuKernels(self._rule, self._slots, self.fused, self._owner)
+        return CpuKernels(self._rule, self._slots, self.fused, self._owner, self.writes_state)
 
     @cached_property
     def on_gpu(self) -> Any:
         """The kernels that `Optimizer.update` runs on arrays on a GPU."""
         from fastoptim.kernels.cuda.elementwise import CudaKernels  # needs the package numba-cuda
 
-        return CudaKernels(self._rule, self._slots, self.fused, self._owner)
+        return CudaKernels(self._rule, self._slots, self.fused, self._owner, self.writes_state)
 
     @property
     def cuda(self) -> Any:

@@ -27,10 +27,13 @@ TILE = 16_384  # elements of a tile of the public kernel
 class CpuKernels:
     """One rule's loops for the CPU. Each is compiled, or loaded from numba's cache, when it is first needed."""
 
-    def __init__(self, rule: Rule, slots: int, fused: Fused = NOTHING, owner: str = "a rule") -> None:
+    def __init__(
+        self, rule: Rule, slots: int, fused: Fused = NOTHING, owner: str = "a rule", writes_state: bool = True
+    ) -> None:
         self._rule, self._slots, self._fused, self._owner = rule, slots, fused, owner
+        self._writes_state = writes_state
         self._names = signature(rule, slots, fused)
-        bits = "".join(str(int(option)) for option in fused)
+        bits = "".join(str(int(option)) for option in fused) + "r" * (not writes_state)
         sources = fingerprint(rule, fuse, memory, unroll, storage, jit)
         self._identity = rule.__name__, slots, bits, f"{sources:x}"
         count = len(arguments(rule)) - 2 - slots
@@ -38,7 +41,7 @@ class CpuKernels:
         rule = jitable(*self._identity)(
             FunctionType(rule.__code__, rule.__globals__, rule.__name__, None, rule.__closure__)
         )
-        self._element = jitable(*self._identity)(around(rule, count, slots, fused, typed))
+        self._element = jitable(*self._identity)(around(rule, count, slots, fused, typed, writes_state))
         self.passes: dict[tuple[Storage, ...], Pass] = {}
 
     def pass_for(self, storages: tuple[Storage, ...]) -> Pass:
@@ -54,7 +57,8 @@ class CpuKernels:
     def _update_elements(self, storages: tuple[Storage, ...]) -> Callable[..., Any]:
         """`(arrays, scalars)`: the update of all elements of the operands' arrays."""
         load_all, element = unroll.load([each.load for each in storages]), self._element
-        store_all = unroll.store([each.store for each in (storages[0], *storages[2:])])
+        stored = (storages[0], *storages[2:]) if self._writes_state else storages[:1]
+        store_all = unroll.store([each.store for each in stored])
         has_zero_grads = self._fused.zero_grads
 
         # A function of its own, over arrays: written inline in a parallel loop it does not vectorise.

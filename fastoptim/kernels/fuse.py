@@ -57,7 +57,7 @@ def signature(rule: Rule, slots: int, fused: Fused) -> Signature:
     return Signature(names[:slots] + ("average",) * fused.ema, names[slots:] + fused.scalars)
 
 
-def around(rule: Rule, count: int, slots: int, fused: Fused, as_tuple: Rule) -> Rule:
+def around(rule: Rule, count: int, slots: int, fused: Fused, as_tuple: Rule, writes_state: bool = True) -> Rule:
     """The function of one element: `(p, g, *state[, average], *scalars) -> (p, *state[, average])`.
 
     Its order: what is done to the gradient, weight decay, the rule, the average.
@@ -68,9 +68,11 @@ def around(rule: Rule, count: int, slots: int, fused: Fused, as_tuple: Rule) -> 
         slots: how many slots of state the rule takes.
         fused: the options to include.
         as_tuple: `(returned, p, state) -> ` what a rule returned, as a tuple.
+        writes_state: whether the rule returns the state, too. One that returns `p` alone has no options around it.
     """
+    returned = slots if writes_state else 0
     if not any(fused[:6]):
-        return lambda p, g, *numbers: as_tuple(rule(p, g, *numbers), p, numbers[:slots])
+        return lambda p, g, *numbers: as_tuple(rule(p, g, *numbers), p, numbers[:returned])
     first = slots + fused.ema
     behind = first + count
     places = {name: behind + i for i, name in enumerate(fused.scalars)}
@@ -117,7 +119,7 @@ def _typed_overload(updated: Any, element: Any, state: Any) -> Callable[..., Any
     returned = updated.count if isinstance(updated, types.BaseTuple) else 1
     hint = "A literal or a power promotes float32: write x * x for x**2, take 1 - beta or 0.5 as scalars"
     if returned != expected.count:
-        hint = "Return a tuple of p and each slot" if len(state) else "Return p alone, as there is no state"
+        hint = "Return a tuple of p and each slot" if len(state) else "Return p alone"
     raise TypeError(
         f"the rule returned {updated} for elements of {element}; expected {expected.count} x {element}, p and the new "
         f"state. {hint}"

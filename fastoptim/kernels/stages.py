@@ -36,13 +36,14 @@ class Elementwise(NamedTuple):
     kernels: Kernels
 
     @classmethod
-    def of(cls, owner: str, rule: Any, slots: tuple[str, ...]) -> "Elementwise":
+    def of(cls, owner: str, rule: Any, slots: tuple[str, ...], writes_state: bool = True) -> "Elementwise":
         """The stage of a rule.
 
         Args:
             owner: the optimizer's name, for errors.
             rule: a function declared with `rule`.
             slots: the names of its state, as it has them behind `p` and `g`.
+            writes_state: whether it returns the new state, too. One that returns `p` alone leaves the state as it is.
 
         Raises:
             TypeError: the rule is not declared, or has other slots.
@@ -52,7 +53,7 @@ class Elementwise(NamedTuple):
         names = arguments(rule)[2:]
         if names[: len(slots)] != slots:
             raise TypeError(f"{owner}: its slots are {slots}, but its rule has {names} behind p and g")
-        return cls(rule, slots, Kernels(rule, len(slots), owner=owner))
+        return cls(rule, slots, Kernels(rule, len(slots), owner=owner, writes_state=writes_state))
 
     @property
     def scalar_count(self) -> int:

@@ -10,7 +10,7 @@ from fastoptim.kernels.stages import Elementwise, Stage
 from fastoptim.settings.carry import Carry
 from fastoptim.settings.carry import declared as declared_carry
 from fastoptim.settings.documented import documented
-from fastoptim.settings.fields import AlwaysOff, Switch
+from fastoptim.settings.fields import AlwaysNone, AlwaysOff, Field, Switch
 from fastoptim.settings.options import Options
 from fastoptim.settings.rows import WrongScalarsError, numbers_of
 
@@ -43,6 +43,9 @@ class Algorithm(Options):
         slots: the names of the state, as the rule has them behind `p` and `g`.
         stages: what a step is made of; by default the rule, element by element.
         kernels: the rule's kernels, to call them yourself.
+        evaluation: a rule `(p, g, *slots, *numbers) -> p` for the parameters that a model is judged with, where these
+            are others than those it is trained with. It has the slots of the rule, leaves the state as it is, and takes
+            `p` for `g`. `with opt.averaged(params):` puts its results in the place of the parameters for a while.
         carry: a number that `scalars` needs from all steps before, such as a product of momentums; or a tuple of
             numbers, which may be a named one. A class that has one sets it to what it is before the first step, and
             `next_carry` returns what it is after each step. Each name has its own: it is counted, saved and restored
@@ -57,12 +60,16 @@ class Algorithm(Options):
     own_stage: ClassVar[Elementwise]
     _number: ClassVar[int]
     _switched: ClassVar[tuple[str, Elementwise] | None] = None
+    evaluation: ClassVar[Rule | None] = None
+    evaluation_stage: ClassVar[Elementwise | None] = None
     carry: ClassVar[Carry] = None
     carry_before: ClassVar[Carry] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         if "rule" in vars(cls):
             cls._keep_switches_off()
+        if "evaluation" in vars(cls):
+            cls._refuse_ema()
         super().__init_subclass__(**kwargs)
         name = cls.__name__
         if "rule" in vars(cls):
@@ -76,6 +83,11 @@ class Algorithm(Options):
                     found = f"{cls._switched[0]} and {key}"
                     raise TypeError(f"{name}: expected one switch that chooses a rule, found {found}")
                 cls._switched = key, Elementwise.of(f"{name}({key}=True)", field.rule, cls.slots)
+        if {"rule", "slots", "evaluation"} & vars(cls).keys():
+            own, cls.evaluation_stage = cls.evaluation, None
+            if own is not None:
+                cls.evaluation = staticmethod(own)
+                cls.evaluation_stage = Elementwise.of(f"{name}.evaluation", own, cls.slots, writes_state=False)
         if hasattr(cls, "own_stage"):
             cls.__doc__ = documented(cls, Options.__doc__, cls._signature)
         cls.carry = cls.carry_before = declared_carry(cls.carry, cls.__name__)
@@ -91,6 +103,15 @@ class Algorithm(Options):
                 off.name = key
                 setattr(cls, key, off.with_default(own, cls._fields))
                 cls._switched = None
+
+    @classmethod
+    def _refuse_ema(cls) -> None:
+        """Refuse `ema` where there are evaluation parameters: of two averages, nobody knew which one to take."""
+        field: Field = Options._fields["ema"]
+        if cls.evaluation is not None:
+            field = AlwaysNone("the optimizer has evaluation parameters of its own, see `averaged`")
+            field.name = "ema"
+        setattr(cls, field.name, field)
 
     @property
     def stage(self) -> Elementwise:
@@ -115,6 +136,13 @@ class Algorithm(Options):
     def next_carry(self, t: int) -> Carry:
         """The carry after step `t`, where `self.carry` is the one before it. Pure, and called before `scalars`."""
         return self.carry
+
+    def evaluation_scalars(self, t: int) -> tuple[float, ...]:
+        """The numbers that the rule `evaluation` has behind the state, after step `t`.
+
+        It is as pure as `scalars`, and sees the attributes as that one did at step `t`.
+        """
+        return ()
 
     def successive_scalars(self) -> Iterator[tuple[float, ...]]:
         """What `scalars` returns for step 1, 2, 3, ..., without end, with what is carried from one to the next.

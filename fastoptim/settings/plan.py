@@ -1,6 +1,6 @@
 """The plan of a step: the options to fuse with the rule, and the numbers of each kind of name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastoptim.kernels.fuse import Fused
@@ -21,6 +21,7 @@ class Plan:
         off: options that this optimizer declares as its own, and their values where they are off.
         stages: of a step.
         accumulates: whether the gradients are sums of several calls.
+        ask: what asks for the numbers of a step.
 
     Attributes:
         fused: the options that the pass includes.
@@ -42,8 +43,9 @@ class Plan:
         off: Mapping[str, Any],
         stages: Sequence[Stage],
         accumulates: bool,
+        ask: Callable[[Numbers, int, Carry], tuple[Any, Carry]] = numbers_of,
     ) -> None:
-        groups = values["groups"] or {}
+        groups, self._ask = values["groups"] or {}, ask
         self.patterns = tuple(groups)
         self.accumulates, self.fused = accumulates, _fused(values, off, accumulates)
         self.clip_norm: float | None = values["clip_norm"]
@@ -108,7 +110,7 @@ class Plan:
         return rows.scalars[: -1 if self.fused.clip_norm else None]
 
     def _add_row(self, rows: Rows, numbers: Numbers, varied: Varied, t: int, carry: Carry, divisor: float) -> None:
-        returned, carry = numbers_of(numbers, t, carry)
+        returned, carry = self._ask(numbers, t, carry)
         if not isinstance(returned, tuple | list) or len(returned) != self._scalar_count:
             raise WrongScalarsError(repr(returned), t)
         rows.scalars += returned

@@ -23,6 +23,9 @@ class Numbers(Protocol):
     def next_carry(self, t: int) -> Carry:
         """What is carried on from step `t`."""
 
+    def evaluation_scalars(self, t: int) -> tuple[float, ...]:
+        """The numbers of the evaluation parameters after step `t`."""
+
 
 def numbers_of(numbers: Numbers, t: int, carry: Carry) -> tuple[Any, Carry]:
     """What `scalars` returns for step `t`, and what is carried on from it.
@@ -52,6 +55,16 @@ def numbers_of(numbers: Numbers, t: int, carry: Carry) -> tuple[Any, Carry]:
     finally:
         attributes.pop("carry", None)
         attributes.pop("carry_before", None)
+
+
+def evaluation_numbers_of(numbers: Numbers, t: int, carry: Carry) -> tuple[Any, Carry]:
+    """What `evaluation_scalars` returns after step `t`, which has carried on the attribute `carry`; and that carry."""
+    attributes = vars(numbers)
+    attributes["carry"] = carry
+    try:
+        return numbers.evaluation_scalars(t), carry
+    finally:
+        attributes.pop("carry", None)
 
 
 class Rows:

@@ -75,6 +75,11 @@ class StepCounts:
         """All names that have made a step."""
         return self._cohorts.keys()
 
+    def has_stepped(self, name: Any) -> bool:
+        """Whether a name has made a step."""
+        cohort = self._cohorts.get(name)
+        return cohort is not None and (cohort.count > 0 or self.on_gpu is not None)
+
     def cohorts(self, groups: Mapping[Any, int | None]) -> dict[Any, Cohort]:
         """The cohort of each name. A cohort that also has other names, or names of several groups, is split first.
 

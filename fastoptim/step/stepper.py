@@ -113,6 +113,14 @@ class Stepper:
         self.check_groups(plan, params)
         return Binder(algorithm, plan, self.store, self.counts, self.steps, self._scratch).bind(params, grads)
 
+    def bind_evaluation(self, algorithm: Algorithm, plan: Plan, params: Mapping[Any, Any]) -> Found:
+        """A step that computes evaluation parameters. It is not kept, and the parameters are their own gradients.
+
+        Raises:
+            TypeError, ValueError: an array is not what it was when it was updated.
+        """
+        return Binder(algorithm, plan, self.store, self.counts, BoundSteps(), self._scratch).bind(params, params)
+
     def rows(self, algorithm: Algorithm, plan: Plan, found: Found, divisor: float) -> Rows:
         """The numbers of a step, looked at before it is made.
 
