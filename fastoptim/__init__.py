@@ -15,7 +15,7 @@ Numba kernels update your own arrays in place, on all cores, with the same bits 
     ([1.0, -2.0, 0.5], 3.0)
 
 Optimizers: `help(fastoptim.Adam)` explains one with its options.
-    SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam, Lion
+    SGD, ASGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam, Lion
     get(name, **hyperparameters)    an optimizer by name: get("adam", lr=0.1)
     optimizers()                    all of them by name, yours included
 
@@ -45,6 +45,7 @@ from typing import TYPE_CHECKING, Any
 from fastoptim import schedules
 from fastoptim.algorithms.adagrad import AdaGrad
 from fastoptim.algorithms.adam import Adam
+from fastoptim.algorithms.asgd import ASGD
 from fastoptim.algorithms.lion import Lion
 from fastoptim.algorithms.momentum import Momentum
 from fastoptim.algorithms.nesterov import Nesterov
@@ -61,6 +62,7 @@ from fastoptim.short_help import ShortHelp
 __version__ = "0.1.0"
 
 __all__ = [
+    "ASGD",
     "SGD",
     "AdaGrad",
     "Adam",

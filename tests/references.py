@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+import formulas_averaging
 from fastoptim import schedules
 from support import OPTIMIZERS
 
@@ -64,6 +65,7 @@ REFERENCES = {
     "RMSprop": rmsprop,
     "Adam": adam,
     "Lion": lion,
+    **formulas_averaging.FORMULAS,
 }
 # The optimizers that are compared with their formula. For any other one test fails, and says so:
 # `test_every_optimizer_has_a_reference`.

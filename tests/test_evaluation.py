@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastoptim
-from fastoptim import SGD, Number, Optimizer, nonnegative, rule, schedules
+from fastoptim import ASGD, SGD, Number, Optimizer, nonnegative, rule, schedules
 from internals import has_state
 from support import DTYPES, LAYOUTS, assert_close, assert_same_bits, frozen, like, random, read_only, snapshot
 
@@ -293,7 +293,7 @@ def test_a_subclass_has_them_too_unless_it_says_no(rng):
     assert_same_bits(held(opt, params)["p"], opt.averages["p"])
 
 
-@pytest.mark.parametrize("cls", [Combined])
+@pytest.mark.parametrize("cls", [Combined, ASGD])
 def test_ema_is_refused_beside_them(cls):
     expected = "ema: expected None, as the optimizer has evaluation parameters of its own, see `averaged`, got 0.9"
     with pytest.raises(ValueError, match=expected):

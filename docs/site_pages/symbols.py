@@ -5,6 +5,7 @@ import re
 KNOWN = {
     "p": r"\theta",
     "lr": r"\eta",
+    "lambd": r"\lambda",
     "eps": r"\varepsilon",
     "momentum": r"\mu",
     "decay_rate": r"\rho",
