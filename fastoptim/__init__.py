@@ -46,6 +46,8 @@ from fastoptim import schedules
 from fastoptim.algorithms.adagrad import AdaGrad
 from fastoptim.algorithms.adam import Adam
 from fastoptim.algorithms.asgd import ASGD
+from fastoptim.algorithms.lamb import LAMB
+from fastoptim.algorithms.lars import LARS
 from fastoptim.algorithms.lion import Lion
 from fastoptim.algorithms.momentum import Momentum
 from fastoptim.algorithms.nesterov import Nesterov
@@ -54,6 +56,7 @@ from fastoptim.algorithms.sgd import SGD
 from fastoptim.arrays.flat import FlatDict, flatten
 from fastoptim.kernels.cuda.driver import cuda_info
 from fastoptim.kernels.rule import rule
+from fastoptim.kernels.stages import Reduction
 from fastoptim.optimizer import Optimizer
 from fastoptim.registry import get, optimizers
 from fastoptim.settings.fields import Number, fraction, nonnegative, switch
@@ -63,6 +66,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ASGD",
+    "LAMB",
+    "LARS",
     "SGD",
     "AdaGrad",
     "Adam",
@@ -75,6 +80,7 @@ __all__ = [
     "Number",
     "Optimizer",
     "RMSprop",
+    "Reduction",
     "cuda_info",
     "flatten",
     "fraction",

@@ -15,7 +15,10 @@ from support import OPTIMIZERS
 
 
 def sgd(p, g, state, t, opt):
-    return p - opt.lr * g, {}
+    if "b" not in state:
+        return p - opt.lr * g, {}
+    b = g if t == 1 else opt.momentum * state["b"] + (1 - opt.dampening) * g
+    return p - opt.lr * (g + opt.momentum * b if opt.nesterov else b), {"b": b}
 
 
 def momentum(p, g, state, t, opt):
@@ -38,18 +41,25 @@ def adagrad(p, g, state, t, opt):
 
 
 def rmsprop(p, g, state, t, opt):
-    h = opt.decay_rate * state["h"] + (1 - opt.decay_rate) * g * g
-    return p - opt.lr * g / _root(h, opt), {"h": h}
+    new = {slot: opt.decay_rate * x + (1 - opt.decay_rate) * (g if slot == "mean" else g * g)
+           for slot, x in state.items() if slot != "b"}  # fmt: skip
+    step = g / _root(new["h"] - new["mean"] ** 2 if opt.centered else new["h"], opt)
+    if "b" in state:
+        new["b"] = step = opt.momentum * state["b"] + step
+    return p - opt.lr * step, new
 
 
 def adam(p, g, state, t, opt):
     m = opt.beta1 * state["m"] + (1 - opt.beta1) * g
     v = opt.beta2 * state["v"] + (1 - opt.beta2) * g * g
+    new = {"m": m, "v": v}
+    if opt.amsgrad:
+        new["v_max"] = v = np.maximum(state["v_max"], v)
     if opt.eps_hat:  # section 2
         step = opt.lr * np.sqrt(1 - opt.beta2**t) / (1 - opt.beta1**t) * m / _root(v, opt)
     else:  # Algorithm 1
         step = opt.lr * (m / (1 - opt.beta1**t)) / _root(v / (1 - opt.beta2**t), opt)
-    return p - step, {"m": m, "v": v}
+    return p - step, new
 
 
 def lion(p, g, state, t, opt):

@@ -3,7 +3,7 @@
 import ast
 import copy
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from site_pages.latex import UnprintableError, latex
@@ -25,21 +25,23 @@ class Formula(NamedTuple):
     rule: list[tuple[str, str]]
 
 
-def formula(cls: Any, rule: Callable[..., Any], switches: Mapping[str, bool]) -> Formula:
+def formula(cls: Any, variant: tuple[str, ...] = (), **known: bool) -> Formula:
     """The step of an optimizer.
 
     Args:
         cls: its class.
-        rule: the class's rule, or that of one of its switches.
-        switches: the switches that choose a rule, by name.
+        variant: the hyperparameters that are on and choose the rule.
+        known: other switches, by name.
 
     Raises:
         UnprintableError: the rule or `scalars` has something that has no form as mathematics here.
     """
+    stage = cls.variant_stages[variant][-1]
+    known = {name: name in variant for key in cls.variants for name in key} | known
     earlier = WithCarry(carry_names(cls), {"carry": "t-1"})
-    before = [(symbol(name, "t"), latex(earlier.visit(x), earlier.symbols)) for name, x in carried(cls).items()]
-    numbers, equations = _formula(cls, rule, scalars(cls.scalars, switches), "t-1", ("p", *cls.slots))
-    return Formula(before, numbers, equations)
+    carry = [(symbol(name, "t"), latex(earlier.visit(x), earlier.symbols)) for name, x in carried(cls).items()]
+    outputs = "p", *stage.slots
+    return Formula(carry, *_formula(cls, stage, scalars(cls.scalars, known), "t-1", outputs))
 
 
 def evaluation(cls: Any) -> Formula:
@@ -48,18 +50,17 @@ def evaluation(cls: Any) -> Formula:
     Raises:
         UnprintableError: as `formula`.
     """
-    numbers, equations = _formula(cls, cls.evaluation, scalars(cls.evaluation_scalars, {}), "t", ("x",))
-    return Formula([], numbers, equations)
+    return Formula([], *_formula(cls, cls.evaluation_stage, scalars(cls.evaluation_scalars, {}), "t", ("x",)))
 
 
 def _formula(
-    cls: Any, rule: Callable[..., Any], returned: list[ast.expr], index: str, outputs: tuple[str, ...]
+    cls: Any, stage: Any, returned: list[ast.expr], index: str, outputs: tuple[str, ...]
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """The numbers of a rule and its equations, where parameter and state have this index and become the outputs."""
+    """The numbers of a stage and its equations, where parameter and state have this index and become the outputs."""
     carry = WithCarry(carry_names(cls), {"carry": "t", "carry_before": "t-1"})
-    tree = tree_of(rule)
+    tree = tree_of(stage.rule)
     p, g, *others = [x.arg for x in tree.args.args]
-    slots, names = others[: len(cls.slots)], others[len(cls.slots) :]
+    slots, names = others[: len(stage.slots)], others[len(stage.slots) :]
     values = {name: carry.visit(x) for name, x in zip(names, returned, strict=True)}
     inside = {name: value for name, value in values.items() if _is_short(value)}
     numbers = [(symbol(name, "t"), latex(x, carry.symbols)) for name, x in values.items() if name not in inside]

@@ -88,13 +88,12 @@ def _arguments(cls: Any, said: list[tuple[str, str]]) -> str:
 
 
 def _formulas(cls: Any) -> list[str]:
-    """The formula and its code; then, for each switch that chooses another rule, that one's."""
-    rules = {name: getattr(getattr(cls, name), "rule", None) for name in cls.__signature__.parameters}
-    chosen = {name: rule for name, rule in rules.items() if rule is not None}
-    off = dict.fromkeys(chosen, False)
-    parts = [_legend(cls), *_equations(cls, cls.rule, off), *_source(cls.rule)]
-    for name, rule in chosen.items():
-        parts += [f"### With `{name}=True`", *_equations(cls, rule, off | {name: True}), *_source(rule)]
+    """The formula and its code; then those of each variant, and of the parameters to evaluate with."""
+    parts = [_legend(cls)]
+    for variant, stages in cls.variant_stages.items():
+        if variant:
+            parts.append(f"### With {' and '.join(f'`{name}`' for name in variant)}")
+        parts += [*_equations(cls, variant), *_source(stages[-1].rule)]
     if cls.evaluation is not None:
         parts += ["### The parameters to evaluate with", EVALUATION, *_printed(lambda: evaluation(cls))]
         parts += _source(cls.evaluation)
@@ -104,12 +103,13 @@ def _formulas(cls: Any) -> list[str]:
 def _legend(cls: Any) -> str:
     numbers = [x.name for x in _own(cls) if not isinstance(x.default, bool)]
     names = ", ".join(f"${symbol(name)}$ is `{name}`" for name in numbers)
-    state = f", ${', '.join(map(symbol, cls.slots))}$ the state, zero at first" if cls.slots else ""
+    slots = dict.fromkeys(slot for stages in cls.variant_stages.values() for slot in stages[-1].slots)
+    state = f", ${', '.join(map(symbol, slots))}$ the state, zero at first" if slots else ""
     return rf"$\theta$ is an element of a parameter, $g$ of its gradient{state}. Steps count from $t = 1$. {names}."
 
 
-def _equations(cls: Any, rule: Any, switches: dict[str, bool]) -> list[str]:
-    return _printed(lambda: formula(cls, rule, switches))
+def _equations(cls: Any, variant: tuple[str, ...]) -> list[str]:
+    return _printed(lambda: formula(cls, variant))
 
 
 def _printed(make: Callable[[], Formula]) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 from fastoptim.kernels.cpu import CpuKernels
 from fastoptim.kernels.fuse import NOTHING, Fused, signature
 from fastoptim.kernels.rule import Rule
+from fastoptim.kernels.table import NO_SUMS, PerArray
 
 __all__ = ["Kernels"]
 
@@ -20,11 +21,17 @@ class Kernels:
     """
 
     def __init__(
-        self, rule: Rule, slots: int, fused: Fused = NOTHING, owner: str = "a rule", writes_state: bool = True
+        self,
+        rule: Rule,
+        slots: int,
+        fused: Fused = NOTHING,
+        owner: str = "a rule",
+        per_array: PerArray = NO_SUMS,
+        writes_state: bool = True,
     ) -> None:
-        self._rule, self._slots, self.fused, self._owner = rule, slots, fused, owner
+        self._rule, self._slots, self.fused, self._owner, self._per_array = rule, slots, fused, owner, per_array
+        self.scalar_names = signature(rule, slots, fused).scalars[len(per_array.given) :]
         self.writes_state = writes_state
-        self.scalar_names = signature(rule, slots, fused).scalars
         self._variants: dict[Fused, Kernels] = {}
 
     def including(self, fused: Fused) -> "Kernels":
@@ -32,7 +39,8 @@ class Kernels:
         if fused == self.fused:
             return self
         if fused not in self._variants:
-            self._variants[fused] = Kernels(self._rule, self._slots, fused, self._owner, self.writes_state)
+            others = self._owner, self._per_array, self.writes_state
+            self._variants[fused] = Kernels(self._rule, self._slots, fused, *others)
         return self._variants[fused]
 
     @property
@@ -43,7 +51,8 @@ class Kernels:
     @cached_property
     def on_cpu(self) -> CpuKernels:
         """The passes that `Optimizer.update` runs on host arrays."""
-        return CpuKernels(self._rule, self._slots, self.fused, self._owner, self.writes_state)
+        others = self._owner, self._per_array, self.writes_state
+        return CpuKernels(self._rule, self._slots, self.fused, *others)
 
     @cached_property
     def on_gpu(self) -> Any:
@@ -52,6 +61,12 @@ class Kernels:
 
         return CudaKernels(self._rule, self._slots, self.fused, self._owner, self.writes_state)
 
+    def _alone(self, kernel: Any) -> Any:
+        """A public kernel, where it is all of a step."""
+        if self._per_array.is_summed:
+            raise TypeError(f"{self._owner} sums over arrays before its rule: expected opt.update to be called")
+        return kernel
+
     @property
     def cuda(self) -> Any:
         """`kernel[blocks, threads, stream](p, g, state, scalars)` on a GPU; see its docstring.
@@ -59,14 +74,14 @@ class Kernels:
         Raises:
             RuntimeError: if numba-cuda is not installed; it says what to install.
         """
-        return self.on_gpu.kernel
+        return self._alone(self.on_gpu.kernel)
 
     @property
     def cpu(self) -> Any:
         """`kernel(p, g, state, scalars)` on all of numba's threads; see its docstring for shapes and scalars."""
-        return self.on_cpu.kernel
+        return self._alone(self.on_cpu.kernel)
 
     @property
     def cpu_serial(self) -> Any:
         """`kernel(p, g, state, scalars)` on the calling thread, for your own parallel loop or a forked process."""
-        return self.on_cpu.kernel_serial
+        return self._alone(self.on_cpu.kernel_serial)

@@ -10,38 +10,46 @@ from numba import prange, types
 from numba.extending import overload
 
 from fastoptim.kernels import fuse, jit, memory, storage, unroll
-from fastoptim.kernels.fuse import NOTHING, Fused, around, signature, typed
+from fastoptim.kernels.fuse import NOTHING, Fused, around, signature, typed, typed_alone
 from fastoptim.kernels.jit import compiled, jitable, name_apart
 from fastoptim.kernels.launch import Pass
 from fastoptim.kernels.memory import WORD, array_at, operands_at, word_at
 from fastoptim.kernels.rule import Rule, arguments, fingerprint
 from fastoptim.kernels.storage import FLOAT64, Storage, storage_of
-from fastoptim.kernels.table import END, GRAD, PARAM, SCALAR_ROW, columns
+from fastoptim.kernels.table import END, GRAD, NO_SUMS, NUMBERS, PARAM, SCALAR_ROW, PerArray, columns
 
 # Up to this many elements one thread works alone: it updates 5,000 in the time that entering a parallel region takes.
 SERIAL_LIMIT = 20_480
 LINE = 16  # elements of float32 in a cache line: threads get whole lines, so that no two of them write to one
 TILE = 16_384  # elements of a tile of the public kernel
+F8 = np.empty(0)
 
 
 class CpuKernels:
     """One rule's loops for the CPU. Each is compiled, or loaded from numba's cache, when it is first needed."""
 
     def __init__(
-        self, rule: Rule, slots: int, fused: Fused = NOTHING, owner: str = "a rule", writes_state: bool = True
+        self,
+        rule: Rule,
+        slots: int,
+        fused: Fused = NOTHING,
+        owner: str = "a rule",
+        per_array: PerArray = NO_SUMS,
+        writes_state: bool = True,
     ) -> None:
-        self._rule, self._slots, self._fused, self._owner = rule, slots, fused, owner
+        self._rule, self._slots, self._fused, self._owner, self._per_array = rule, slots, fused, owner, per_array
         self._writes_state = writes_state
         self._names = signature(rule, slots, fused)
         bits = "".join(str(int(option)) for option in fused) + "r" * (not writes_state)
         sources = fingerprint(rule, fuse, memory, unroll, storage, jit)
-        self._identity = rule.__name__, slots, bits, f"{sources:x}"
+        self._identity = rule.__name__, slots, bits, *map(len, per_array[:2]), f"{sources:x}"
         count = len(arguments(rule)) - 2 - slots
         # A copy of its own name: there may be other rules of this name, or this one as it was before an edit.
         rule = jitable(*self._identity)(
             FunctionType(rule.__code__, rule.__globals__, rule.__name__, None, rule.__closure__)
         )
-        self._element = jitable(*self._identity)(around(rule, count, slots, fused, typed, writes_state))
+        as_tuple = typed if writes_state else typed_alone
+        self._element = jitable(*self._identity)(around(rule, count, slots, fused, as_tuple))
         self.passes: dict[tuple[Storage, ...], Pass] = {}
 
     def pass_for(self, storages: tuple[Storage, ...]) -> Pass:
@@ -73,8 +81,10 @@ class CpuKernels:
         return update_elements
 
     def _pass(self, storages: tuple[Storage, ...]) -> Pass:
-        row_bytes, count = columns(len(storages)) * WORD, len(self._names.scalars)
+        given = len(self._per_array.given)
+        row_bytes, count = columns(len(storages), self._per_array) * WORD, len(self._names.scalars) - given
         end, scalar_row = row_bytes + END * WORD, row_bytes + SCALAR_ROW * WORD
+        numbers_of = given_at(given, row_bytes)
         arrays_at, update_elements = operands_at(storages), self._update_elements(storages)
         like, itemsize = np.empty(0, storages[PARAM].dtype), storages[PARAM].itemsize
         in_own_dtype = unroll.cast(count)
@@ -87,7 +97,8 @@ class CpuKernels:
                 if start < behind:
                     size = min(behind, stop) - start
                     numbers = array_at(scalars + word_at(row + scalar_row) * count * itemsize, like, count)
-                    update_elements(arrays_at(row, start - begin, size), in_own_dtype(numbers, like))
+                    of_the_step = numbers_of(row, like) + in_own_dtype(numbers, like)
+                    update_elements(arrays_at(row, start - begin, size), of_the_step)
                     start += size
                 begin = behind
                 row += row_bytes
@@ -150,6 +161,19 @@ class CpuKernels:
         """
         name_apart(function, *self._identity)
         return compiled(function, f"{self._owner}'s kernel for {where}", **options)
+
+
+def given_at(count: int, row_bytes: int) -> Callable[..., Any]:
+    """`(row, like) -> ` the numbers that were computed of an array's sums, in the dtype of the array `like`."""
+    if not count:
+        return jitable("no_numbers")(lambda row, like: ())
+    address, cast = row_bytes + NUMBERS * WORD, unroll.cast(count)
+
+    @jitable("numbers", count, row_bytes)
+    def numbers_of(row: Any, like: Any) -> Any:
+        return cast(array_at(word_at(row + address), F8, count), like)
+
+    return numbers_of
 
 
 def _codes(storages: tuple[Storage, ...]) -> list[str]:

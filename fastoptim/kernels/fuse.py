@@ -57,7 +57,7 @@ def signature(rule: Rule, slots: int, fused: Fused) -> Signature:
     return Signature(names[:slots] + ("average",) * fused.ema, names[slots:] + fused.scalars)
 
 
-def around(rule: Rule, count: int, slots: int, fused: Fused, as_tuple: Rule, writes_state: bool = True) -> Rule:
+def around(rule: Rule, count: int, slots: int, fused: Fused, as_tuple: Rule, is_last: bool = True) -> Rule:
     """The function of one element: `(p, g, *state[, average], *scalars) -> (p, *state[, average])`.
 
     Its order: what is done to the gradient, weight decay, the rule, the average.
@@ -68,16 +68,16 @@ def around(rule: Rule, count: int, slots: int, fused: Fused, as_tuple: Rule, wri
         slots: how many slots of state the rule takes.
         fused: the options to include.
         as_tuple: `(returned, p, state) -> ` what a rule returned, as a tuple.
-        writes_state: whether the rule returns the state, too. One that returns `p` alone has no options around it.
+        is_last: whether the rule returns the new parameter, so that what follows from that is done, too.
     """
-    returned = slots if writes_state else 0
     if not any(fused[:6]):
-        return lambda p, g, *numbers: as_tuple(rule(p, g, *numbers), p, numbers[:returned])
+        return lambda p, g, *numbers: as_tuple(rule(p, g, *numbers), p, numbers[:slots])
     first = slots + fused.ema
     behind = first + count
     places = {name: behind + i for i, name in enumerate(fused.scalars)}
     # Numba takes these closed-over values for constants, and leaves out the branches that are never taken.
     has_scale, has_clip_value, has_decay, has_decoupled, has_average, has_clip_norm, _ = fused
+    has_average = has_average and is_last
     scale, limit, decay, shrink, weight, clip_coef = (places.get(name, 0) for name in Fused._fields[:6])
 
     def element(p: Any, g: Any, *numbers: Any) -> Any:
@@ -103,24 +103,53 @@ def around(rule: Rule, count: int, slots: int, fused: Fused, as_tuple: Rule, wri
 
 def typed(updated: Any, element: Any, state: Any) -> Any:
     """What a rule returned, as a tuple. Anything but p and the state in the element's own type is refused."""
-    new = updated if isinstance(updated, tuple) else (updated,)  # in numba's simulator, which calls this function
-    if len(new) != 1 + len(state) or any(type(x) is not type(element) for x in new):
+    return _checked(updated, element, 1 + len(state))
+
+
+def typed_alone(updated: Any, element: Any, state: Any) -> Any:
+    """What a rule that leaves the state as it is has returned, as a tuple of `p` alone."""
+    return _checked(updated, element, 1)
+
+
+def typed_values(updated: Any, element: Any, others: Any) -> Any:
+    """What the rule of a reduction returned, as a tuple of one more than there are `others`."""
+    return _checked(updated, element, 1 + len(others))
+
+
+def _checked(updated: Any, element: Any, count: int) -> Any:
+    new = updated if isinstance(updated, tuple) else (updated,)  # in numba's simulator, which calls these functions
+    if len(new) != count or any(type(x) is not type(element) for x in new):
         raise TypeError(f"the rule returned {updated} for elements of {type(element)}")
     return new
 
 
 @overload(typed, strict=False)
 def _typed_overload(updated: Any, element: Any, state: Any) -> Callable[..., Any]:
-    expected = types.UniTuple(element, 1 + len(state))
+    few = "Return a tuple of p and each slot" if len(state) else "Return p alone, as there is no state"
+    return _as_tuple(updated, element, 1 + len(state), "p and the new state", few)
+
+
+@overload(typed_alone, strict=False)
+def _typed_alone_overload(updated: Any, element: Any, state: Any) -> Callable[..., Any]:
+    return _as_tuple(updated, element, 1, "p", "Return p alone, as the state stays as it is")
+
+
+@overload(typed_values, strict=False)
+def _typed_values_overload(updated: Any, element: Any, others: Any) -> Callable[..., Any]:
+    few = "Return a tuple of each slot that the rule names, and each value that is summed"
+    return _as_tuple(updated, element, 1 + len(others), "the new state and what is summed", few)
+
+
+def _as_tuple(updated: Any, element: Any, count: int, what: str, wrong_count: str) -> Callable[..., Any]:
+    """What makes a tuple of `count` elements of what a rule returned."""
+    expected = types.UniTuple(element, count)
     if updated == expected:
-        return lambda updated, element, state: updated
-    if updated == element and not len(state):
-        return lambda updated, element, state: (updated,)
+        return lambda updated, element, others: updated
+    if updated == element and count == 1:
+        return lambda updated, element, others: (updated,)
     returned = updated.count if isinstance(updated, types.BaseTuple) else 1
     hint = "A literal or a power promotes float32: write x * x for x**2, take 1 - beta or 0.5 as scalars"
-    if returned != expected.count:
-        hint = "Return a tuple of p and each slot" if len(state) else "Return p alone"
     raise TypeError(
-        f"the rule returned {updated} for elements of {element}; expected {expected.count} x {element}, p and the new "
-        f"state. {hint}"
+        f"the rule returned {updated} for elements of {element}; expected {count} x {element}, {what}. "
+        f"{hint if returned == count else wrong_count}"
     )

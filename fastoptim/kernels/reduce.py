@@ -40,7 +40,8 @@ F8 = np.empty(0)
 
 
 @register_jitable
-def _added_pairwise(lanes: Any) -> Any:
+def added_pairwise(lanes: Any) -> Any:
+    """The sum of `LANES` numbers, which are overwritten."""
     half = LANES // 2
     while half:
         for lane in range(half):
@@ -50,18 +51,19 @@ def _added_pairwise(lanes: Any) -> Any:
 
 
 @register_jitable
-def _total(sums: Any, column: Any, lanes: Any) -> Any:
+def total(sums: Any, column: Any, lanes: Any) -> Any:
+    """The sum of a column: one number for each block."""
     lanes[:] = 0.0
     for start in range(0, len(sums), LANES):
         for lane in range(min(LANES, len(sums) - start)):
             lanes[lane] += sums[start + lane, column]
-    return _added_pairwise(lanes)
+    return added_pairwise(lanes)
 
 
 def _norm(address: Any, blocks: Any) -> Any:
     """The root of all sums; infinite or nan only if an element is."""
     lanes, sums = np.empty(LANES), array_at(address, F8, 2 * blocks).reshape(blocks, 2)
-    plain, smaller = _total(sums, 0, lanes), _total(sums, 1, lanes)
+    plain, smaller = total(sums, 0, lanes), total(sums, 1, lanes)
     if math.isfinite(plain) or not math.isfinite(smaller):
         return math.sqrt(plain)
     return min(math.sqrt(smaller) / SMALLER, LARGEST)
@@ -91,7 +93,7 @@ def _build(own: Storage) -> Pass:
         for lane in range(rest.size):
             value = load(rest, lane) * scale
             lanes[lane] += value * value
-        return _added_pairwise(lanes)
+        return added_pairwise(lanes)
 
     def sum_blocks(cuts: Any, sums: Any, start: Any, stop: Any) -> None:
         lanes = np.empty(LANES)

@@ -4,12 +4,40 @@ It is an int64 array with one row for each **segment**, a run of contiguous elem
 operand, in the order of the rule's arguments: parameter, gradient, slots, and behind them the average where there is
 one. Then come the row of scalars that holds for the segment, and the number of elements in this row and all rows before
 it. As the table holds addresses, one call updates any number of separately allocated arrays, on the host or on a GPU.
+
+Where a step sums over arrays, each segment is one array, and its row has more columns in front of the last two: the
+addresses of the state's numbers of the array (float of the parameter's dtype), of the numbers that are computed of its
+sums (float64), of its sums (float64, some for each block), and the number of blocks in this row and all rows before it.
 """
 
+from typing import NamedTuple
+
 PARAM, GRAD = 0, 1
-SCALAR_ROW, END = -2, -1
+NUMBERS, SUMS, BLOCKS, SCALAR_ROW, END = range(-5, 0)
 
 
-def columns(operands: int) -> int:
+class PerArray(NamedTuple):
+    """What a step has for each array beside its elements.
+
+    Attributes:
+        slots: names of the state's numbers, one for each array.
+        given: names of the numbers that are computed of sums, for later stages.
+        is_summed: whether a stage sums over arrays.
+    """
+
+    slots: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
+    is_summed: bool = False
+
+    @property
+    def columns(self) -> int:
+        """How many columns of a table it takes."""
+        return len(self.slots) + 3 if self.is_summed else 0
+
+
+NO_SUMS = PerArray()
+
+
+def columns(operands: int, per_array: PerArray = NO_SUMS) -> int:
     """How many columns a table for so many operands has."""
-    return operands + 2
+    return operands + per_array.columns + 2

@@ -48,6 +48,22 @@ def store(stores: Sequence[Jitable]) -> Jitable:
     return every
 
 
+def select(indices: Sequence[int]) -> Jitable:
+    """`(values) -> (values[indices[0]], values[indices[1]], ...)`."""
+    if not indices:
+        return jitable("none")(lambda values: ())
+    before, last = select(indices[:-1]), indices[-1]
+    return jitable(*indices)(lambda values: before(values) + (values[last],))
+
+
+def repeat(count: int) -> Jitable:
+    """`(x) -> (x, x, ...)`, `count` times."""
+    if count == 0:
+        return jitable(count)(lambda x: ())
+    before = repeat(count - 1)
+    return jitable(count)(lambda x: before(x) + (x,))
+
+
 def rows(count: int) -> Jitable:
     """`(matrix, start, stop) -> (matrix[0, start:stop], ..., matrix[count - 1, start:stop])`."""
     if count == 0:

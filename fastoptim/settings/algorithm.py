@@ -1,12 +1,13 @@
 """What an algorithm says: its rule, its state's names, and the numbers of a step."""
 
+import copy
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from fastoptim.kernels import Kernels
 from fastoptim.kernels.rule import Rule
-from fastoptim.kernels.stages import Elementwise, Stage
+from fastoptim.kernels.stages import Elementwise, Reduction, evaluation_stage, stages_of
 from fastoptim.settings.carry import Carry
 from fastoptim.settings.carry import declared as declared_carry
 from fastoptim.settings.documented import documented
@@ -17,31 +18,38 @@ from fastoptim.settings.rows import WrongScalarsError, numbers_of
 A = TypeVar("A", bound="Algorithm")
 _numbers = itertools.count()
 
-
-OF_THE_STAGE: dict[str, Callable[[Elementwise], Any]] = {
-    "rule": lambda stage: stage.rule,
-    "kernels": lambda stage: stage.kernels,
-    "stages": lambda stage: (stage,),
+Stages = tuple[Any, ...]  # the last one is elementwise
+OF_THE_STAGES: dict[str, Callable[[Stages], Any]] = {
+    "rule": lambda stages: stages[-1].rule,
+    "slots": lambda stages: stages[-1].slots,
+    "kernels": lambda stages: stages[-1].kernels,
+    "stages": lambda stages: stages,
 }
 
 
-class _OfTheStage:
-    """An attribute that a class has from its own rule, and an optimizer from the rule that its switch chooses."""
+class _OfTheStages:
+    """An attribute that a class has from its own rule, and an optimizer from the rule of its variant."""
 
-    def __init__(self, read: Callable[[Elementwise], Any]) -> None:
+    def __init__(self, read: Callable[[Stages], Any]) -> None:
         self._read = read
 
     def __get__(self, instance: Any, owner: Any) -> Any:
-        return self._read(owner.own_stage if instance is None else instance.stage)
+        return self._read(owner.variant_stages[()] if instance is None else instance.stages_of(instance.variant))
 
 
 class Algorithm(Options):
     """What a subclass declares beside its hyperparameters.
 
     Attributes:
-        rule: a function declared with `fastoptim.rule`. A switch may choose another one: `switch(False, rule=...)`.
+        rule: a function declared with `fastoptim.rule`.
         slots: the names of the state, as the rule has them behind `p` and `g`.
-        stages: what a step is made of; by default the rule, element by element.
+        variants: other rules by the hyperparameters that choose them: `{("amsgrad",): other}`, or `(other, slots)` if
+            its state is another one. It is the rule while these hyperparameters are on, and no others of those that are
+            named here. A switch is on when it is True; a number when it is positive or a schedule, here or in a group.
+        variant: of an optimizer, the names of those that are on, in the order of their declaration.
+        reductions: what is summed over each array before the rule, see `Reduction`.
+        array_slots: names of the state's numbers that each array has one of.
+        stages: what a step is made of: the reductions, and the rule, element by element.
         kernels: the rule's kernels, to call them yourself.
         evaluation: a rule `(p, g, *slots, *numbers) -> p` for the parameters that a model is judged with, where these
             are others than those it is trained with. It has the slots of the rule, leaves the state as it is, and takes
@@ -55,54 +63,59 @@ class Algorithm(Options):
 
     rule: ClassVar[Rule]
     slots: ClassVar[tuple[str, ...]] = ()
-    stages: ClassVar[tuple[Stage, ...]] = ()
+    variants: ClassVar[Mapping[tuple[str, ...], Rule | tuple[Rule, tuple[str, ...]]]] = {}
+    variant: tuple[str, ...] = ()
+    reductions: ClassVar[tuple[Reduction, ...]] = ()
+    array_slots: ClassVar[tuple[str, ...]] = ()
+    stages: ClassVar[Stages] = ()
     kernels: ClassVar[Kernels]
-    own_stage: ClassVar[Elementwise]
+    variant_stages: ClassVar[Mapping[tuple[str, ...], Stages]]
     _number: ClassVar[int]
-    _switched: ClassVar[tuple[str, Elementwise] | None] = None
     evaluation: ClassVar[Rule | None] = None
     evaluation_stage: ClassVar[Elementwise | None] = None
     carry: ClassVar[Carry] = None
     carry_before: ClassVar[Carry] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        if "rule" in vars(cls):
-            cls._keep_switches_off()
-        if "evaluation" in vars(cls):
+        own = vars(cls)
+        if "rule" in own:  # what belongs to a base class's rule does not belong to this one
+            cls.variants, cls.reductions, cls.array_slots = (
+                own.get("variants", {}), own.get("reductions", ()), own.get("array_slots", ())
+            )  # fmt: skip
+        if "rule" in own or "variants" in own:
+            cls._mark_choosing_fields()
+        if "evaluation" in own:
             cls._refuse_ema()
         super().__init_subclass__(**kwargs)
-        name = cls.__name__
-        if "rule" in vars(cls):
-            declared = vars(cls)["rule"]
-            cls.own_stage = Elementwise.of(name, getattr(declared, "__func__", declared), cls.slots)
-            for attribute, read in OF_THE_STAGE.items():
-                setattr(cls, attribute, _OfTheStage(read))
-        for key, field in list(vars(cls).items()):
-            if isinstance(field, Switch) and field.rule is not None:
-                if cls._switched and cls._switched[0] != key:
-                    found = f"{cls._switched[0]} and {key}"
-                    raise TypeError(f"{name}: expected one switch that chooses a rule, found {found}")
-                cls._switched = key, Elementwise.of(f"{name}({key}=True)", field.rule, cls.slots)
-        if {"rule", "slots", "evaluation"} & vars(cls).keys():
-            own, cls.evaluation_stage = cls.evaluation, None
-            if own is not None:
-                cls.evaluation = staticmethod(own)
-                cls.evaluation_stage = Elementwise.of(f"{name}.evaluation", own, cls.slots, writes_state=False)
-        if hasattr(cls, "own_stage"):
+        if "rule" in own or ("variants" in own and hasattr(cls, "variant_stages")):
+            cls.variant_stages = cls._stages_of_variants()
+            for attribute, read in OF_THE_STAGES.items():
+                setattr(cls, attribute, _OfTheStages(read))
+        if {"rule", "variants", "slots", "evaluation"} & own.keys():
+            cls._declare_evaluation()
+        if hasattr(cls, "variant_stages"):
             cls.__doc__ = documented(cls, Options.__doc__, cls._signature)
         cls.carry = cls.carry_before = declared_carry(cls.carry, cls.__name__)
         cls._number = next(_numbers)  # the class is complete
 
     @classmethod
-    def _keep_switches_off(cls) -> None:
-        """Keep off a base class's switch that chooses a variant of the base's rule: this class has another rule."""
-        for key, field in cls._fields.items():
-            own = vars(cls).get(key, False)
-            if isinstance(field, Switch) and field.rule is not None and not isinstance(own, Switch):
-                off = AlwaysOff(False)
-                off.name = key
-                setattr(cls, key, off.with_default(own, cls._fields))
-                cls._switched = None
+    def _mark_choosing_fields(cls) -> None:
+        """Let the fields that choose a rule know it. A base class's switch that chooses none here is always off."""
+        own, choosing = vars(cls), {name for key in cls.variants for name in key}
+        fields = {**cls._fields, **{name: x for name, x in own.items() if isinstance(x, Field)}}
+        for name in sorted(choosing - fields.keys()):
+            raise TypeError(f"{cls.__name__}.variants: expected names of hyperparameters, found {name!r}")
+        for name, field in fields.items():
+            if field.chooses_rule == (name in choosing):
+                continue
+            if name not in choosing and isinstance(field, Switch):
+                changed: Field = AlwaysOff(False)
+                changed.name = name
+            else:
+                changed = copy.copy(field)
+                changed.chooses_rule = name in choosing
+            default = own.get(name, field)
+            setattr(cls, name, changed if isinstance(default, Field) else changed.with_default(default, cls._fields))
 
     @classmethod
     def _refuse_ema(cls) -> None:
@@ -113,12 +126,51 @@ class Algorithm(Options):
             field.name = "ema"
         setattr(cls, field.name, field)
 
-    @property
-    def stage(self) -> Elementwise:
-        """The class's rule, or that of the switch that is on."""
-        if self._switched and vars(self).get(self._switched[0]):
-            return self._switched[1]
-        return self.own_stage
+    @classmethod
+    def _declare_evaluation(cls) -> None:
+        rule, cls.evaluation_stage = cls.evaluation, None
+        if rule is None:
+            return
+        owner = f"{cls.__name__}.evaluation"
+        cls.evaluation = staticmethod(rule)
+        cls.evaluation_stage = evaluation_stage(owner, rule, cls.slots)
+        for variant, stages in cls.variant_stages.items():
+            if stages[-1].slots != cls.slots:
+                raise TypeError(f"{owner}: its slots are {cls.slots}, but with {variant} they are {stages[-1].slots}")
+
+    @classmethod
+    def _stages_of_variants(cls) -> dict[tuple[str, ...], Stages]:
+        """The stages of the class's own rule, and those of its variants, by the names that are on."""
+        declared = vars(cls).get("rule", cls.rule)
+        others = cls.array_slots, cls.reductions
+        stages: dict[tuple[str, ...], Stages] = {}
+        stages[()] = stages_of(cls.__name__, getattr(declared, "__func__", declared), cls.slots, *others)
+        for key, value in cls.variants.items():
+            rule, slots = value if isinstance(value, tuple) else (value, cls.slots)
+            names = tuple(name for name in cls._fields if name in key)
+            stages[names] = stages_of(f"{cls.__name__} with {', '.join(names)}", rule, slots, *others)
+        return stages
+
+    @classmethod
+    def variant_of(cls, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """The names of the hyperparameters that choose the rule and are on in these values, or in one of the groups."""
+        members = [values, *(values.get("groups") or {}).values()]
+        choosing = (field for field in cls._fields.values() if field.chooses_rule)
+        return tuple(x.name for x in choosing if any(x.is_on(each[x.name]) for each in members if x.name in each))
+
+    @classmethod
+    def stages_of(cls, variant: tuple[str, ...]) -> Stages:
+        """The stages of a variant.
+
+        Raises:
+            ValueError: there is none for these hyperparameters.
+        """
+        try:
+            return cls.variant_stages[variant]
+        except KeyError:
+            known = ", or ".join(" and ".join(names) for names in cls.variant_stages if names)
+            found = " and ".join(variant)
+            raise ValueError(f"{cls.__name__}: expected {known} to be on, or none of them; found {found}") from None
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """The numbers of step `t` (1 is the first) that the rule has behind its state, computed in float64.

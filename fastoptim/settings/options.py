@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from fastoptim.kernels.stages import Stage
 from fastoptim.settings.data import values_from_data
 from fastoptim.settings.declared import Declared
 from fastoptim.settings.fields import Count, Number, Switch, nonnegative, option
@@ -71,7 +70,7 @@ class Options(Declared):
                 raise TypeError(f"{cls.__name__}: {name} is an option of every optimizer, expected another name")
         cls._off = {name: value for name, value in OFF.items() if not cls._fields[name].kw_only}
 
-    def plan(self, stages: Sequence[Stage], accumulates: bool) -> Plan:
+    def plan(self, stages: Sequence[Any], accumulates: bool) -> Plan:
         """What the options come to, for steps of these stages.
 
         Raises:
@@ -79,7 +78,7 @@ class Options(Declared):
         """
         return Plan(self.hyperparameters(), self._fields, self._off, stages, accumulates)
 
-    def evaluation_plan(self, stage: Stage) -> Plan:
+    def evaluation_plan(self, stage: Any) -> Plan:
         """The plan of a pass that computes evaluation parameters: with groups, but with no option."""
         options = (x for x in Options._fields.values() if x.name != "groups" and self._fields[x.name].kw_only)
         values = {**self.hyperparameters(), **{x.name: x.default for x in options}}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastoptim.kernels.fuse import Fused
-from fastoptim.kernels.stages import Stage
+from fastoptim.kernels.table import PerArray
 from fastoptim.settings.carry import Carry
 from fastoptim.settings.fields import Field
 from fastoptim.settings.groups import group_of
@@ -26,6 +26,7 @@ class Plan:
     Attributes:
         fused: the options that the pass includes.
         stages: those of a step, with the options included.
+        per_array: what a step has for each array beside its elements.
         patterns: of the groups.
         clip_norm, skip_nonfinite: the options.
         needs_norm: whether the norm of the gradients has to be known.
@@ -41,7 +42,7 @@ class Plan:
         values: Mapping[str, Any],
         fields: Mapping[str, Field],
         off: Mapping[str, Any],
-        stages: Sequence[Stage],
+        stages: Sequence[Any],
         accumulates: bool,
         ask: Callable[[Numbers, int, Carry], tuple[Any, Carry]] = numbers_of,
     ) -> None:
@@ -55,7 +56,8 @@ class Plan:
         self.needs_norm = self.fused.clip_norm or self.skip_nonfinite
         self.capturable: bool = values["capturable"]
         self.stages = [stage.including(self.fused) for stage in stages]
-        self._scalar_count = sum(stage.scalar_count for stage in stages)
+        self.per_array: PerArray = stages[-1].per_array
+        self._scalar_count = stages[-1].scalar_count
         schedules = {name: value for name in fields if name != "groups" and callable(value := values[name])}
         self._base = Varied(values, schedules, fields, off, self.fused)
         self._groups = [Varied(values, group, fields, off, self.fused) for group in groups.values()]

@@ -78,7 +78,12 @@ class StateStore:
             raise TypeError(f"params[{name!r}]: its dtype is {param.dtype}, but the optimizer's state has {own.dtype}")
 
     def including(
-        self, params: Mapping[Any, TensorInfo], memory: Memory, like: Layout | None = None, averaging: bool = False
+        self,
+        params: Mapping[Any, TensorInfo],
+        memory: Memory,
+        like: Layout | None = None,
+        averaging: bool = False,
+        in_order: bool = False,
     ) -> Grown:
         """A store that has these parameters, too. What was there is shared, not copied.
 
@@ -87,6 +92,7 @@ class StateStore:
             memory: where they are.
             like: their layout, if they are flat: then their state lies without gaps, too.
             averaging: whether there are to be averages.
+            in_order: whether the state lies in C order, whatever order the parameters have.
 
         Raises:
             ValueError: the store has numbers in another memory.
@@ -96,6 +102,8 @@ class StateStore:
             raise ValueError(
                 f"the arrays are on {there!r}, but the optimizer's state is on {here!r}: opt.to({there!r})"
             )
+        if in_order:
+            params = {name: in_c_order(info.dtype, info.shape) for name, info in params.items()}
         store = self.with_slices(params, memory, flat=like is not None)
         if not averaging:
             return Grown(store, [])
@@ -135,6 +143,14 @@ class StateStore:
                 larger.views[slot][name][...] = views[name]
         return larger
 
+    def with_slots(self, slots: tuple[str, ...]) -> "StateStore":
+        """The same parameters with other slots: what is new is zero."""
+        blocks = [self.memory.zeros((len(slots), block.shape[1]), block.dtype) for block in self.blocks]
+        kept = [(row, self.slots.index(slot)) for row, slot in enumerate(slots) if slot in self.slots]
+        for new, block in zip(blocks, self.blocks, strict=True):
+            self.memory.copy((new[row], block[old]) for row, old in kept)
+        return StateStore(slots, self.memory, self.slices, blocks, self.averages, self.unplaced)
+
     def without_averages(self) -> "StateStore":
         """The same slots alone."""
         return StateStore(self.slots, self.memory, self.slices, self.blocks, None, self.unplaced)
@@ -158,6 +174,10 @@ class StateStore:
             return ()
         start = self.memory.address(block) + own.offset * own.dtype.itemsize
         return tuple(start + row * block.strides[0] for row in range(len(self.slots)))
+
+    def numbers_of(self, name: Any) -> tuple[int, ...]:
+        """The addresses of the state's numbers of an array."""
+        return ()
 
     def flat_slices(self, layout: Layout) -> list[Slice] | None:
         """The slices of a layout's whole buffers, if the state of each lies in one run in the buffer's order."""

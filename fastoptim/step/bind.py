@@ -90,8 +90,12 @@ class Binder(NamedTuple):
 
     def _bound(self, call: Given, own: list[TensorInfo], gradients: list[TensorInfo], memory: Memory) -> Found:
         """A step for arrays that have passed every check."""
-        like = call.layout if call.layout is not None and len(call.names) == len(call.layout.slices) else None
-        grown = self.store.including(dict(zip(call.names, own, strict=True)), memory, like, self.plan.fused.ema)
+        is_whole = call.layout is not None and len(call.names) == len(call.layout.slices)
+        # What is summed over arrays needs a segment for each, in C order, so that the order of additions is the same.
+        is_summed = self.plan.per_array.is_summed
+        like = call.layout if is_whole and not is_summed else None
+        infos = dict(zip(call.names, own, strict=True))
+        grown = self.store.including(infos, memory, like, self.plan.fused.ema, in_order=is_summed)
         kinds, rows = self._kinds(call.names)
         segments = (
             self._flat_segments(like, call, grown.store, memory) if like is not None and len(kinds) <= 1 else None
@@ -117,9 +121,8 @@ class Binder(NamedTuple):
 
     def _engine(self, segments: list[Segment], kinds: list[Kind], store: StateStore, memory: Memory) -> Engine:
         plan, row_count = self.plan, max(len(kinds), 1)
-        [stage] = plan.stages  # other kinds of stages will have engines of their own
         if memory is HOST:
-            return HostEngine(segments, stage.kernels, row_count, plan.needs_norm, self.scratch)
+            return HostEngine(segments, plan.stages, row_count, plan.needs_norm, self.scratch)
         from fastoptim.step.counter import StepCounter  # these need the package numba-cuda
         from fastoptim.step.gpu import GpuEngine
 
@@ -133,7 +136,7 @@ class Binder(NamedTuple):
                 counter = StepCounter(kinds[0][0].count if kinds else 0, device)
             dtypes = {each.dtype for each in segments}
             counter.fill(self.algorithm.hyperparameters(), dtypes, lambda t: plan.row_at(self.algorithm, t))
-        return GpuEngine(segments, stage.kernels, row_count, plan.needs_norm, counter)
+        return GpuEngine(segments, plan.stages[-1].kernels, row_count, plan.needs_norm, counter)
 
     def _flat_segments(self, layout: Layout, call: Given, store: StateStore, memory: Memory) -> list[Segment] | None:
         """A segment for each buffer, if the state and the averages lie as the parameters do."""
@@ -152,7 +155,7 @@ class Binder(NamedTuple):
             state = store.addresses(own)
             if averages is not None:
                 state = (*state, memory.address(averages.arrays[i]))
-            segments.append(Segment(param, grad, own, state, 0, parts[i]))
+            segments.append(Segment(param, grad, own, state, (), 0, parts[i]))
         return segments
 
 
@@ -165,5 +168,5 @@ def _segments(
         state = store.addresses(own)
         if store.averages is not None:
             state = (*state, store.memory.address(store.averages[name]))
-        segments.append(Segment(param, grad, own, state, row, {name: (0, own.size)}))
+        segments.append(Segment(param, grad, own, state, store.numbers_of(name), row, {name: (0, own.size)}))
     return segments

@@ -7,13 +7,13 @@ import numpy as np
 
 from fastoptim.arrays.info import TensorInfo
 from fastoptim.arrays.memory import HOST
-from fastoptim.kernels import Kernels
-from fastoptim.kernels.cpu import LINE, SERIAL_LIMIT
+from fastoptim.kernels.cpu import SERIAL_LIMIT
 from fastoptim.kernels.guard import Expected, Guard, compile_guard
-from fastoptim.kernels.launch import Launch, Launches
+from fastoptim.kernels.launch import Launches
 from fastoptim.kernels.reduce import Norm, Part
-from fastoptim.kernels.storage import storage_of
+from fastoptim.kernels.stages import Elementwise, Group
 from fastoptim.kernels.table import END, GRAD, PARAM, SCALAR_ROW, columns
+from fastoptim.step.array_sums import ArraySums
 from fastoptim.step.bound import Arrays
 from fastoptim.step.packer import Packer
 from fastoptim.step.segments import Segment, dtype_groups, norm_order
@@ -25,7 +25,7 @@ class HostEngine:
 
     Args:
         segments: what the kernels get.
-        kernels: the rule's, with the options.
+        stages: of a step, with the options.
         row_count: rows of scalars.
         needs_norm: whether the norm of the gradients has to be known.
         scratch: memory for staged copies.
@@ -36,30 +36,35 @@ class HostEngine:
     counter = None
 
     def __init__(
-        self, segments: Sequence[Segment], kernels: Kernels, row_count: int, needs_norm: bool, scratch: Scratch
+        self, segments: Sequence[Segment], stages: Sequence[Any], row_count: int, needs_norm: bool, scratch: Scratch
     ) -> None:
-        width = columns(2 + (len(segments[0].state) if segments else 0))
-        self._table = np.zeros((len(segments), width), np.int64)
+        last: Elementwise = stages[-1]
+        operands = 2 + (len(segments[0].state) if segments else 0)
+        self._table = np.zeros((len(segments), columns(operands, last.per_array)), np.int64)
         self._staged = StagedCopies(scratch)
-        self._zero_grads = kernels.fused.zero_grads
+        self._zero_grads = last.kernels.fused.zero_grads
         self._packers: list[Packer] = []
         params: dict[int, Expected] = {}
         grads: dict[int, Expected] = {}
-        launches, first = [], 0
+        groups, first = [], 0
         for dtype, members in dtype_groups(segments):
             elements = 0
             for row, i in enumerate(members, first):
                 segment = segments[i]
                 elements += segment.own.size
-                self._table[row, GRAD + 1 : SCALAR_ROW] = segment.state
+                addresses = *segment.state, *(segment.numbers if last.per_array.is_summed else ())
+                self._table[row, GRAD + 1 : GRAD + 1 + len(addresses)] = addresses
                 self._table[row, SCALAR_ROW], self._table[row, END] = segment.row, elements
                 params[i] = self._expected(i, segment, segment.param, self._cell(row, PARAM), is_param=True)
                 grads[i] = self._expected(i, segment, segment.grad, self._cell(row, GRAD), is_param=False)
-            self._packers.append(Packer(np.zeros((row_count, kernels.scalar_count), dtype)))
-            compiled = kernels.on_cpu.pass_for((storage_of(dtype),) * (width - 2))
-            scalars = self._packers[-1].scalars.ctypes.data
-            launches.append(Launch(compiled.address, self._cell(first, 0), scalars, elements, LINE, elements))
-            first += len(members)
+            self._packers.append(Packer(np.zeros((row_count, last.kernels.scalar_count), dtype)))
+            scalars, count = self._packers[-1].scalars.ctypes.data, len(members)
+            groups.append(Group(dtype, operands, self._cell(first, 0), scalars, count, elements, 0))
+            first += count
+        if last.per_array.is_summed:
+            self._sums = ArraySums(self._table, groups, last.per_array, max(stage.values for stage in stages))
+            groups = self._sums.groups
+        launches = [launch for stage in stages for group in groups for launch in stage.launches(group)]
         self._launches = Launches(launches, SERIAL_LIMIT)
         self._norm = Norm(self._norm_parts(segments, grads)) if needs_norm else None
         each = range(len(segments))

@@ -17,6 +17,7 @@ class Segment(NamedTuple):
         param, grad: what they are.
         own: where the state lies; the kernels walk all operands in the order of its axes.
         state: the addresses of the first number in each slot, and behind them that of the average, if there is one.
+        numbers: the addresses of the state's numbers of the array.
         row: the number of its row of scalars.
         parts: the gradients in it by name: the bytes from its beginning, and the elements.
     """
@@ -25,6 +26,7 @@ class Segment(NamedTuple):
     grad: TensorInfo
     own: Slice
     state: tuple[int, ...]
+    numbers: tuple[int, ...]
     row: int
     parts: dict[Any, tuple[int, int]]
 

@@ -14,7 +14,7 @@ from numba import types
 from numba.extending import register_jitable
 
 from fastoptim.kernels.cuda.memory import INT64, SIMULATED, VECTOR, cuda, element_loader, element_storer, reader
-from fastoptim.kernels.fuse import Fused, around, signature, typed
+from fastoptim.kernels.fuse import Fused, around, signature, typed, typed_alone
 from fastoptim.kernels.rule import Rule, arguments
 from fastoptim.kernels.storage import Storage
 from fastoptim.kernels.table import PARAM, columns
@@ -157,10 +157,11 @@ def _differing_bits(count: int) -> Callable[..., Any]:
 def _updated(rule: Rule, slots: int, fused: Fused, count: int, writes_state: bool) -> Callable[..., Any]:
     """`(lanes, scalars) -> ` the new numbers of each of `count` lanes. A lane is p, g and the state of one element."""
     scalar_count = len(arguments(rule)) - 2 - slots
+    as_tuple = typed if writes_state else typed_alone
     if SIMULATED:
-        element = around(_simulated(rule), scalar_count, slots, fused, typed, writes_state)
+        element = around(_simulated(rule), scalar_count, slots, fused, as_tuple)
         return lambda lanes, scalars: [element(*lane, *scalars) for lane in lanes]
-    return _unrolled(register_jitable(around(rule, scalar_count, slots, fused, typed, writes_state)), count)
+    return _unrolled(register_jitable(around(rule, scalar_count, slots, fused, as_tuple)), count)
 
 
 def _unrolled(element: Rule, count: int) -> Callable[..., Any]:

@@ -1,0 +1,30 @@
+"""Functions that take what they need by name out of what there is."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from types import FunctionType
+from typing import Any
+
+from fastoptim.kernels.jit import jitable
+from fastoptim.kernels.rule import fingerprint
+
+
+def arguments_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of a function's arguments, in order."""
+    return tuple(inspect.signature(function).parameters)
+
+
+def adapted(function: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
+    """The same function of other arguments: it takes all of `names`, in this order, and hands on those it has itself.
+
+    If a name is there twice, the last one counts.
+    """
+    last = {name: i for i, name in enumerate(names)}
+    taken = [name if last[name] == i else f"_{i}" for i, name in enumerate(names)]
+    own = FunctionType(function.__code__, function.__globals__, function.__name__, None, function.__closure__)
+    # A name of its own: there may be other functions of this name, or this one as it was before an edit.
+    variables = {"own": jitable(f"{fingerprint(function):x}")(own), "__name__": __name__}
+    text = f"def {function.__name__}({', '.join(taken)}):\n    return own({', '.join(arguments_of(function))})\n"
+    exec(text, variables)  # numba needs named arguments, and so does whoever asks for a rule's names
+    made: Callable[..., Any] = jitable()(variables[function.__name__])
+    return made

@@ -1,0 +1,160 @@
+"""What is computed of an array's sums, once for each array: the sums of all its blocks, and functions of them."""
+
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastoptim.kernels import adapt, jit, memory, reduce, storage, unroll
+from fastoptim.kernels.adapt import adapted
+from fastoptim.kernels.jit import jitable
+from fastoptim.kernels.launch import Pass
+from fastoptim.kernels.memory import WORD, array_at, word_at
+from fastoptim.kernels.reduce import LANES, total
+from fastoptim.kernels.rule import fingerprint
+from fastoptim.kernels.storage import Storage
+from fastoptim.kernels.table import BLOCKS, END, NUMBERS, SCALAR_ROW, SUMS, PerArray, columns
+
+F8 = np.empty(0)
+
+
+class TotalsKernels:
+    """The pass over the rows of a table that follows a pass over blocks.
+
+    Args:
+        sums: names of the values that were summed.
+        functions: of what `known_names` says and of the functions before, by name. What each returns is given to later
+            stages. If it has the name of a slot of the array, it becomes the state, too.
+        scalars: names of the step's numbers.
+        operands: how many a table's row has.
+        per_array: what it has for each array.
+        owner: the optimizer's name, for the log.
+    """
+
+    def __init__(
+        self,
+        sums: Sequence[str],
+        functions: Sequence[Callable[..., float]],
+        scalars: Sequence[str],
+        operands: int,
+        per_array: PerArray,
+        owner: str,
+    ) -> None:
+        self._sums, self._functions, self._scalars = tuple(sums), tuple(functions), tuple(scalars)
+        self._operands, self._per_array, self._owner = operands, per_array, owner
+        self._passes: dict[Storage, Pass] = {}
+
+    @property
+    def known_names(self) -> tuple[str, ...]:
+        """What a function may take: sums, the array's elements, its state, the numbers given before, the step's."""
+        return *self._sums, "size", *self._per_array.slots, *self._per_array.given, *self._scalars
+
+    @property
+    def targets(self) -> list[tuple[int, int]]:
+        """Where each result goes: its place among what is given, and that among the array's slots, -1 if it is none."""
+        slots, given = self._per_array.slots, self._per_array.given
+        names = [function.__name__ for function in self._functions]
+        return [(given.index(name), slots.index(name) if name in slots else -1) for name in names]
+
+    def pass_for(self, own: Storage) -> Pass:
+        """The pass for arrays that lie in memory in this way."""
+        if own not in self._passes:
+            self._passes[own] = self._pass(own)
+        return self._passes[own]
+
+    def results(self) -> Callable[..., Any]:
+        """`(known) -> ` what the functions return, one after the other, as a tuple."""
+        names, chain = list(self.known_names), jitable("known")(lambda known: known)
+        for function in self._functions:
+            chain = _extended(chain, adapted(function, names), function.__name__)
+            names.append(function.__name__)
+        return chain
+
+    def _pass(self, own: Storage) -> Pass:
+        sources = fingerprint(*self._functions, adapt, memory, reduce, unroll, storage, jit)
+        columns_ = columns(self._operands, self._per_array)
+        names = zlib.crc32(repr((self._sums, self.known_names, self.targets)).encode())
+        identity = columns_, own.dtype.char, f"{names:x}", f"{sources:x}"
+        row_bytes, count, values = columns_ * WORD, len(self._scalars), len(self._sums)
+        end, blocks_end, sums_at, numbers_at, scalar_row = (
+            row_bytes + x * WORD for x in (END, BLOCKS, SUMS, NUMBERS, SCALAR_ROW)
+        )
+        like, itemsize, given = np.empty(0, own.dtype), own.itemsize, len(self._per_array.given)
+        slots_at, slots = self._operands * WORD, len(self._per_array.slots)
+        totals_of, as_floats, all_given, results = (
+            _totals(values),
+            unroll.cast(count),
+            unroll.cast(given),
+            self.results(),
+        )
+        slots_of, store_results = _slots(slots, slots_at, own), _stores(self.targets, slots_at, own)
+        known_count = len(self.known_names)
+
+        def compute_numbers(table: Any, scalars: Any, start: Any, stop: Any) -> None:
+            """Compute the numbers of the arrays in the rows `start` to `stop`."""
+            lanes = np.empty(LANES)
+            row = table + start * row_bytes
+            for i in range(start, stop):
+                begin = word_at(row - row_bytes + blocks_end) if i > 0 else 0
+                element = word_at(row - row_bytes + end) if i > 0 else 0
+                blocks, size = word_at(row + blocks_end) - begin, word_at(row + end) - element
+                sums = array_at(word_at(row + sums_at), F8, blocks * values).reshape(blocks, values)
+                numbers = array_at(word_at(row + numbers_at), F8, given)
+                of_the_step = array_at(scalars + word_at(row + scalar_row) * count * itemsize, like, count)
+                known = totals_of(sums, lanes) + (float(size),) + slots_of(row) + all_given(numbers, F8)
+                found = results(known + as_floats(of_the_step, F8))
+                store_results(row, numbers, found[known_count:])
+                row += row_bytes
+
+        return Pass(compute_numbers, *identity, what=f"{self._owner}'s numbers of each array")
+
+
+def _extended(before: Any, function: Any, name: str) -> Any:
+    """A chain of functions with one more."""
+
+    @jitable(before.__name__, name)
+    def chain(known: Any) -> Any:
+        values = before(known)
+        return values + (float(function(*values)),)
+
+    return chain
+
+
+def _totals(count: int) -> Callable[..., Any]:
+    """`(sums, lanes) -> ` the sum of each of `count` columns."""
+    if count == 0:
+        return jitable(count)(lambda sums, lanes: ())
+    before, last = _totals(count - 1), count - 1
+    return jitable(count)(lambda sums, lanes: before(sums, lanes) + (total(sums, last, lanes),))
+
+
+def _slots(count: int, at: int, own: Storage) -> Callable[..., Any]:
+    """`(row) -> ` the state's numbers of an array, as float64."""
+    if count == 0:
+        return jitable(count)(lambda row: ())
+    before, address = _slots(count - 1, at, own), at + (count - 1) * WORD
+    like = np.empty(0, own.dtype)
+
+    @jitable(count, at, own.dtype.char)
+    def slots_of(row: Any) -> Any:
+        return before(row) + (float(array_at(word_at(row + address), like, 1)[0]),)
+
+    return slots_of
+
+
+def _stores(targets: Sequence[tuple[int, int]], at: int, own: Storage) -> Callable[..., Any]:
+    """`(row, numbers, results)`: write each result to what is given, and to its slot of the array if it has one."""
+    if not targets:
+        return jitable("none")(lambda row, numbers, results: None)
+    before, (index, slot) = _stores(targets[:-1], at, own), targets[-1]
+    last, like, address, is_slot = len(targets) - 1, np.empty(0, own.dtype), at + slot * WORD, slot >= 0
+
+    @jitable(*(x for target in targets for x in target), at, own.dtype.char)
+    def store_results(row: Any, numbers: Any, results: Any) -> None:
+        before(row, numbers, results)
+        numbers[index] = results[last]
+        if is_slot:
+            array_at(word_at(row + address), like, 1)[0] = results[last]
+
+    return store_results
