@@ -1,7 +1,7 @@
 """What an algorithm says: its rule, its state's names, and the numbers of a step."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, TypeVar
 
 from fastoptim.kernels import Kernels
@@ -10,7 +10,7 @@ from fastoptim.kernels.stages import Elementwise, Stage
 from fastoptim.settings.documented import documented
 from fastoptim.settings.fields import AlwaysOff, Switch
 from fastoptim.settings.options import Options
-from fastoptim.settings.rows import WrongScalarsError
+from fastoptim.settings.rows import WrongScalarsError, numbers_of
 
 A = TypeVar("A", bound="Algorithm")
 _numbers = itertools.count()
@@ -44,6 +44,7 @@ class Algorithm(Options):
         carry: a number that `scalars` needs from all steps before, such as a product of momentums. A class that has one
             sets it to the number before the first step, and `next_carry` returns the number after each step. Each name
             has its own: it is counted, saved and restored with the name's steps. `scalars` reads it as `self.carry`.
+        full_batch: whether steps need the gradient of all data, as the noise of small batches misleads them.
     """
 
     rule: ClassVar[Rule]
@@ -54,6 +55,7 @@ class Algorithm(Options):
     _number: ClassVar[int]
     _switched: ClassVar[tuple[str, Elementwise] | None] = None
     carry: ClassVar[float | None] = None
+    full_batch: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         if "rule" in vars(cls):
@@ -109,6 +111,20 @@ class Algorithm(Options):
     def next_carry(self, t: int) -> float | None:
         """The carry after step `t`, where `self.carry` is the one before it. Pure, and called before `scalars`."""
         return self.carry
+
+    def successive_scalars(self) -> Iterator[tuple[float, ...]]:
+        """What `scalars` returns for step 1, 2, 3, ..., without end, with what is carried from one to the next.
+
+        For kernels that are called by hand. Numbers that are assigned meanwhile hold from the next step. Schedules are
+        not asked: assign what they say.
+        """
+        carry = type(self).carry
+        for t in itertools.count(1):
+            try:
+                scalars, carry = numbers_of(self, t, carry)
+            finally:
+                vars(self).pop("carry", None)
+            yield scalars
 
     def complaint(self, error: WrongScalarsError) -> ValueError:
         """What is wrong with what `scalars` returned, in a sentence."""
