@@ -15,7 +15,8 @@ Numba kernels update your own arrays in place, on all cores, with the same bits 
     ([1.0, -2.0, 0.5], 3.0)
 
 Optimizers: `help(fastoptim.Adam)` explains one with its options.
-    SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam, Lion
+    SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adadelta, Rprop, Lion
+    Adam, AdamW, AdaMax, NAdam, RAdam, ADOPT, Adan, AdEMAMix
     get(name, **hyperparameters)    an optimizer by name: get("adam", lr=0.1)
     optimizers()                    all of them by name, yours included
 
@@ -43,12 +44,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fastoptim import schedules
+from fastoptim.algorithms.adadelta import Adadelta
 from fastoptim.algorithms.adagrad import AdaGrad
 from fastoptim.algorithms.adam import Adam
+from fastoptim.algorithms.adamax import AdaMax
+from fastoptim.algorithms.adamw import AdamW
+from fastoptim.algorithms.adan import Adan
+from fastoptim.algorithms.ademamix import AdEMAMix
+from fastoptim.algorithms.adopt import ADOPT
 from fastoptim.algorithms.lion import Lion
 from fastoptim.algorithms.momentum import Momentum
+from fastoptim.algorithms.nadam import NAdam
 from fastoptim.algorithms.nesterov import Nesterov
+from fastoptim.algorithms.radam import RAdam
 from fastoptim.algorithms.rmsprop import RMSprop
+from fastoptim.algorithms.rprop import Rprop
 from fastoptim.algorithms.sgd import SGD
 from fastoptim.arrays.flat import FlatDict, flatten
 from fastoptim.kernels.cuda.driver import cuda_info
@@ -61,18 +71,27 @@ from fastoptim.short_help import ShortHelp
 __version__ = "0.1.0"
 
 __all__ = [
+    "ADOPT",
     "SGD",
+    "AdEMAMix",
     "AdaGrad",
+    "AdaMax",
+    "Adadelta",
     "Adam",
+    "AdamW",
+    "Adan",
     "Checkpoint",
     "CheckpointError",
     "FlatDict",
     "Lion",
     "Momentum",
+    "NAdam",
     "Nesterov",
     "Number",
     "Optimizer",
+    "RAdam",
     "RMSprop",
+    "Rprop",
     "cuda_info",
     "flatten",
     "fraction",
