@@ -58,8 +58,9 @@ class Optimizer(Algorithm):
         if args and isinstance(args[0], (list, tuple, Mapping, Iterator)):
             name = type(self).__name__
             raise TypeError(f"{name}: expected hyperparameters; parameters go to update(params, grads)")
-        self._stepper, self._accumulator = Stepper(self.slots, self.carry), Accumulator()
+        self._stepper, self._accumulator = Stepper(type(self).slots, self.carry), Accumulator()
         super().__init__(*args, **kwargs)
+        self._stepper.use_slots(self.slots)
 
     @property
     def iter(self) -> int:
@@ -74,6 +75,7 @@ class Optimizer(Algorithm):
     @property
     def state(self) -> Mapping[str, Mapping[Any, Array]]:
         """The state by slot and name: `opt.state["m"]["W1"]` is a view of the parameter's shape and dtype."""
+        self._stepper.use_slots(self.slots)
         return self._stepper.store.views
 
     @property
@@ -212,6 +214,7 @@ class Optimizer(Algorithm):
         `copy.deepcopy` keeps them. Schedules of `fastoptim.schedules` are data in it; of any other callable, only that
         it is one.
         """
+        self._stepper.use_slots(self.slots)
         return saved_of(self, (self._stepper.counts, self._stepper.store, self._accumulator))
 
     def load_state_dict(self, saved: Mapping[str, Any], hyperparameters: bool = True) -> None:
@@ -229,7 +232,8 @@ class Optimizer(Algorithm):
         if self.is_averaged:
             raise RuntimeError("load_state_dict: the parameters are the averages, expected the end of `averaged`")
         values = checked_values(self, saved, hyperparameters)
-        counts, store, accumulator = loaded(saved, values, self._stepper, self._accumulator)
+        slots = self.stage_of(self.variant_of(values)).slots
+        counts, store, accumulator = loaded(saved, values, slots, self._stepper, self._accumulator)
         self._stepper.take(counts, store)
         self._accumulator = accumulator
         for name, value in values.items():
@@ -241,6 +245,8 @@ class Optimizer(Algorithm):
 
     def _assigned(self, field: Field, old: Any, new: Any) -> None:
         """A field was assigned. Plan again if that changes more than a number of the step."""
+        if field.chooses_rule or field.name == "groups":
+            self.variant = self.variant_of(vars(self))
         if field.kw_only or field.chooses_rule or callable(old) or callable(new):
             self._stepper.replan()
         if field.name == "ema" and new is None:

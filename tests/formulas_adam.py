@@ -11,11 +11,14 @@ from formulas_plain import root
 def adam(p, g, state, t, opt):
     m = opt.beta1 * state["m"] + (1 - opt.beta1) * g
     v = opt.beta2 * state["v"] + (1 - opt.beta2) * g * g
+    new = {"m": m, "v": v}
+    if opt.amsgrad:
+        new["v_max"] = v = np.maximum(state["v_max"], v)
     if opt.eps_hat:  # section 2
         step = opt.lr * np.sqrt(1 - opt.beta2**t) / (1 - opt.beta1**t) * m / root(v, opt)
     else:  # Algorithm 1
         step = opt.lr * (m / (1 - opt.beta1**t)) / root(v / (1 - opt.beta2**t), opt)
-    return p - step, {"m": m, "v": v}
+    return p - step, new
 
 
 def adamax(p, g, state, t, opt):

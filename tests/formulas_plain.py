@@ -11,7 +11,10 @@ def root(h, opt):
 
 
 def sgd(p, g, state, t, opt):
-    return p - opt.lr * g, {}
+    if "b" not in state:
+        return p - opt.lr * g, {}
+    b = g if t == 1 else opt.momentum * state["b"] + (1 - opt.dampening) * g
+    return p - opt.lr * (g + opt.momentum * b if opt.nesterov else b), {"b": b}
 
 
 def momentum(p, g, state, t, opt):
@@ -30,8 +33,12 @@ def adagrad(p, g, state, t, opt):
 
 
 def rmsprop(p, g, state, t, opt):
-    h = opt.decay_rate * state["h"] + (1 - opt.decay_rate) * g * g
-    return p - opt.lr * g / root(h, opt), {"h": h}
+    new = {slot: opt.decay_rate * x + (1 - opt.decay_rate) * (g if slot == "mean" else g * g)
+           for slot, x in state.items() if slot != "b"}  # fmt: skip
+    step = g / root(new["h"] - new["mean"] ** 2 if opt.centered else new["h"], opt)
+    if "b" in state:
+        new["b"] = step = opt.momentum * state["b"] + step
+    return p - opt.lr * step, new
 
 
 def lion(p, g, state, t, opt):

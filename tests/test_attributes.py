@@ -202,7 +202,8 @@ def test_a_switch_may_choose_the_rule():
     class Step(Optimizer):
         rule = down
         lr: fastoptim.Number = nonnegative(1.0)
-        upwards: bool = switch(False, rule=up)
+        variants = {("upwards",): up}
+        upwards: bool = switch(False)
 
         def scalars(self, t):
             return (self.lr,)
@@ -239,16 +240,16 @@ def test_switches_that_choose_a_rule_and_cannot():
     def up(p, g, lr):
         return p + lr * g
 
-    with pytest.raises(TypeError, match=r"Wrong\(other=True\): its slots are"):
+    with pytest.raises(TypeError, match="Wrong with other: its slots are"):
 
         class Wrong(Momentum):
-            other: bool = switch(False, rule=up)
+            variants = {("other",): up}
+            other: bool = switch(False)
 
-    with pytest.raises(TypeError, match="Two: expected one switch that chooses a rule, found a and b"):
+    with pytest.raises(TypeError, match=r"Unknown.variants: expected names of hyperparameters, found 'other'"):
 
-        class Two(SGD):
-            a: bool = switch(False, rule=up)
-            b: bool = switch(False, rule=up)
+        class Unknown(SGD):
+            variants = {("other",): up}
 
     with pytest.raises(ValueError, match="eps_in_root: expected False, as the class has a rule of its own"):
 

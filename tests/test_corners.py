@@ -148,7 +148,7 @@ def test_averages_taken_back_where_putting_them_in_was_interrupted(monkeypatch):
 def test_a_subclass_may_have_other_defaults():
     class Clipped(SGD):
         clip_norm = 1.0
-        groups = {"p": {"lr": 0.5}}  # noqa: RUF012  # it becomes a hyperparameter
+        groups = {"p": {"lr": 0.5}}  # it becomes a hyperparameter
         lr = lambda t: 0.25  # noqa: E731
 
     opt = Clipped(clip_norm=None)

@@ -48,7 +48,7 @@ def test_formula(cls, variant, dtype, layout):
     assert opt.iter == STEPS
     for name, p in params.items():
         assert_close(p, reference.params[name], name)
-        for slot in cls.slots:
+        for slot in opt.slots:
             assert opt.state[slot][name].dtype == dtype
             assert_close(opt.state[slot][name], reference.state[name][slot], f"{slot} {name}")
 
@@ -82,6 +82,6 @@ def test_any_mixture_of_arrays(cls, described, data):
     for k, p in held.items():
         assert params[k] is p
         assert_close(p, reference.params[k])
-        for slot in cls.slots:
+        for slot in opt.slots:
             assert opt.state[slot][k].shape == p.shape
             assert_close(opt.state[slot][k], reference.state[k][slot])

@@ -42,7 +42,7 @@ def test_new_parameter_arrays_at_every_step(cls, options, rng):
             for name, p in each.items():
                 assert_same_bits(p, kept[name], name)
     assert len(found) == 1
-    for slot in cls.slots:
+    for slot in opt.slots:
         assert_same_bits(opt.state[slot]["W"], twin.state[slot]["W"])
 
 

@@ -14,7 +14,15 @@ from support import DTYPES, OPTIMIZERS, ROOT, assert_close, assert_same_bits, ra
 STEPS, CHANGE = 30, 15  # the learning rate is another one from step CHANGE on
 SHAPES = {"W": (7, 5), "b": (5,), "s": (), "small": (9,), "zero": (4,)}
 # No library has these by default.
-NUMBERS = {"momentum": 0.8, "decay_rate": 0.75, "beta1": 0.8, "beta2": 0.95, "eps": 0.01, "weight_decay": 0.2}
+NUMBERS = {
+    "momentum": 0.8,
+    "decay_rate": 0.75,
+    "beta1": 0.8,
+    "beta2": 0.95,
+    "eps": 0.01,
+    "weight_decay": 0.2,
+    "dampening": 0.3,
+}
 LR, LATER_LR = 0.02, 0.008
 
 TABLE = tomllib.loads((ROOT / "docs" / "equivalents.toml").read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ import pytest
 import fastoptim
 from fastoptim import Number, Optimizer, fraction, nonnegative, rule, switch
 from support import OPTIMIZERS, ROOT
-from variants import own_hyperparameters
+from variants import variants_of
 
 sys.path.append(str(ROOT / "docs"))
 from site_pages import equivalents
@@ -23,8 +23,8 @@ from site_pages.page import NOTES, index, optimizers, page, traffic
 from site_pages.scalars import scalars
 
 
-def equations(cls, **switches):
-    found = formula(cls, cls.rule, switches)
+def equations(cls, *variant, **known):
+    found = formula(cls, variant, **known)
     return [f"{left} = {right}" for left, right in [*found.numbers, *found.rule]]
 
 
@@ -151,11 +151,17 @@ def test_a_docstring_is_taken_apart():
 
 def test_formulas_of_the_library():
     assert equations(fastoptim.SGD) == [r"\theta_{t} = \theta_{t-1} - \eta g_{t}"]
-    assert equations(fastoptim.RMSprop, eps_in_root=False) == [
+    assert equations(fastoptim.SGD, "momentum", "nesterov") == [
+        r"\text{one_minus_dampening}_{t} = \begin{cases} 1 & \text{if } t = 1 \\ 1 - \text{dampening} & "
+        r"\text{otherwise} \end{cases}",
+        r"b_{t} = \mu b_{t-1} + \text{one_minus_dampening}_{t} \, g_{t}",
+        r"\theta_{t} = \theta_{t-1} - \eta \left(g_{t} + \mu b_{t}\right)",
+    ]
+    assert equations(fastoptim.RMSprop) == [
         r"h_{t} = \rho h_{t-1} + \left(1 - \rho\right) g_{t}^{2}",
         r"\theta_{t} = \theta_{t-1} - \frac{\eta g_{t}}{\sqrt{h_{t}} + \varepsilon}",
     ]
-    assert equations(fastoptim.Adam, eps_in_root=False) == [
+    assert equations(fastoptim.Adam) == [
         r"\alpha_{t} = \frac{\eta \sqrt{1 - \beta_{2}^{t}}}{1 - \beta_{1}^{t}}",
         r"\varepsilon_{t} = \begin{cases} \varepsilon & \text{if } \texttt{eps_hat} \\ "
         r"\varepsilon \sqrt{1 - \beta_{2}^{t}} & \text{otherwise} \end{cases}",
@@ -174,12 +180,13 @@ def test_formulas_of_the_library():
 
 def test_the_numbers_of_a_step_are_those_that_the_code_computes():
     for cls in [*OPTIMIZERS, Regular]:
-        switches = [name for name, x in own_hyperparameters(cls).items() if isinstance(x, bool)]
-        for values in itertools.product([False, True], repeat=len(switches)):
-            opt = cls(**dict(zip(switches, values, strict=True)))
+        for hyperparameters in [{}, *variants_of(cls)]:
+            opt = cls(**hyperparameters)
+            chosen = {name: name in opt.variant for key in cls.variants for name in key}
+            everything = chosen | {name: x for name, x in vars(opt).items() if isinstance(x, bool)}
             if cls.carry is not None:
                 opt.carry = 0.3
-            for known, t in itertools.product([{}, dict(zip(switches, values, strict=True))], [1, 3, 30]):
+            for known, t in itertools.product([chosen, everything], [1, 3, 30]):
                 read = [ast.unparse(x) for x in scalars(cls, known).returned]
                 numbers = [eval(x, vars(math) | {"self": opt, "t": t}) for x in read]
                 assert numbers == pytest.approx(opt.scalars(t), rel=1e-14), (opt, read)

@@ -62,7 +62,7 @@ def test_a_late_name_counts_its_own_steps(cls, rng):
         assert_same_bits(late, start)
     saved = opt.state_dict()
     assert saved["steps"] == {"early": 6, "late": 2}
-    for slot in cls.slots:
+    for slot in opt.slots:
         assert_same_bits(opt.state[slot]["late"], fresh.state[slot]["late"])
 
 

@@ -72,9 +72,12 @@ def kind_of(cls, name):
 
 
 def variants_of(cls):
-    """Hyperparameters other than the defaults, to be tested beside them: every number, then each switch as well."""
-    numbers, switches = {}, []
-    for name, default in own_hyperparameters(cls).items():
+    """Hyperparameters other than the defaults, to be tested beside them.
+
+    First every number, then each switch as well, then those that have not yet chosen one of the rules of the class.
+    """
+    numbers, switches, defaults = {}, [], own_hyperparameters(cls)
+    for name, default in defaults.items():
         kind = kind_of(cls, name)
         if name in VALUES:
             numbers[name] = VALUES[name]
@@ -86,7 +89,14 @@ def variants_of(cls):
             numbers[name] = 0.7 if default != 0.9 else 0.6
         elif kind == "switch":
             switches.append({name: not default})
-    return [numbers, *({**numbers, **switch} for switch in switches)]
+    found = [numbers, *({**numbers, **switch} for switch in switches)]
+    choosing = {name for key in cls.variants for name in key}
+    for variant in cls.variant_stages:
+        off = {name: defaults[name] for name in choosing - set(variant)}
+        on = {name: numbers.get(name, True) for name in variant}
+        if variant not in map(cls.variant_of, [defaults, *({**defaults, **each} for each in found)]):
+            found.append({**numbers, **off, **on})
+    return [each for each in found if cls.variant_of({**defaults, **each}) in cls.variant_stages]
 
 
 VARIANTS = {cls.__name__: variants_of(cls) for cls in OPTIMIZERS}

@@ -3,7 +3,7 @@
 import ast
 import copy
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from site_pages.latex import UnprintableError, latex
@@ -23,25 +23,26 @@ class Formula(NamedTuple):
     rule: list[tuple[str, str]]
 
 
-def formula(cls: Any, rule: Callable[..., Any], switches: Mapping[str, bool]) -> Formula:
+def formula(cls: Any, variant: tuple[str, ...] = (), **known: bool) -> Formula:
     """The step of an optimizer.
 
     Args:
         cls: its class.
-        rule: the class's rule, or that of one of its switches.
-        switches: the switches that choose a rule, by name.
+        variant: the hyperparameters that are on and choose the rule.
+        known: other switches, by name.
 
     Raises:
         UnprintableError: the rule or `scalars` has something that has no form as mathematics here.
     """
-    tree = tree_of(rule)
+    stage = cls.variant_stages[variant]
+    tree, known = tree_of(stage.rule), {name: name in variant for key in cls.variants for name in key} | known
     p, g, *others = [x.arg for x in tree.args.args]
-    slots, names = others[: len(cls.slots)], others[len(cls.slots) :]
-    read = scalars(cls, switches)
+    slots, names = others[: len(stage.slots)], others[len(stage.slots) :]
+    read = scalars(cls, known)
     values = dict(zip(names, read.returned, strict=True))
     inside = {name: value for name, value in values.items() if _is_short(value)}
     numbers = {name: value for name, value in values.items() if name not in inside}
-    carried = {} if cls.carry is None else {CARRY: value_of(cls, "next_carry", switches)}
+    carried = {} if cls.carry is None else {CARRY: value_of(cls, "next_carry", known)}
     named = {name: value for name, value in read.named.items() if name not in numbers and not _is_short(value)}
     symbols = {name: symbol(name, "t") for name in numbers}
     symbols |= {name: symbol(name, "t-1") for name in (p, *slots)} | {g: symbol(g, "t")}

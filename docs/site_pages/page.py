@@ -84,28 +84,28 @@ def _arguments(cls: Any, said: list[tuple[str, str]]) -> str:
 
 
 def _formulas(cls: Any) -> list[str]:
-    """The formula and its code; then, for each switch that chooses another rule, that one's."""
-    rules = {name: getattr(getattr(cls, name), "rule", None) for name in cls.__signature__.parameters}
-    chosen = {name: rule for name, rule in rules.items() if rule is not None}
-    off = dict.fromkeys(chosen, False)
-    parts = [_legend(cls), *_equations(cls, cls.rule, off), *_source(cls.rule)]
-    for name, rule in chosen.items():
-        parts += [f"### With `{name}=True`", *_equations(cls, rule, off | {name: True}), *_source(rule)]
+    """The formula and its code; then those of each variant."""
+    parts = [_legend(cls)]
+    for variant, stage in cls.variant_stages.items():
+        if variant:
+            parts.append(f"### With {' and '.join(f'`{name}`' for name in variant)}")
+        parts += [*_equations(cls, variant), *_source(stage.rule)]
     return parts
 
 
 def _legend(cls: Any) -> str:
     numbers = [x.name for x in [*_own(cls), *_changed(cls)] if not isinstance(x.default, bool)]
     names = ", ".join(f"${symbol(name)}$ is `{name}`" for name in numbers)
-    state = f", ${', '.join(map(symbol, cls.slots))}$ the state, zero at first" if cls.slots else ""
+    slots = dict.fromkeys(slot for stage in cls.variant_stages.values() for slot in stage.slots)
+    state = f", ${', '.join(map(symbol, slots))}$ the state, zero at first" if slots else ""
     carry = "" if cls.carry is None else rf" ${symbol('carry')}$ goes from step to step, ${cls.carry:g}$ at first."
     begin = rf"$\theta$ is an element of a parameter, $g$ of its gradient{state}. Steps count from $t = 1$."
     return f"{begin}{carry} {names}."
 
 
-def _equations(cls: Any, rule: Any, switches: dict[str, bool]) -> list[str]:
+def _equations(cls: Any, variant: tuple[str, ...]) -> list[str]:
     try:
-        found = formula(cls, rule, switches)
+        found = formula(cls, variant)
     except UnprintableError:  # the source says it
         return []
     if not found.numbers:

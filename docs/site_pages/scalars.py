@@ -65,6 +65,9 @@ class Replaced(ast.NodeTransformer):
         match test:
             case ast.Attribute(attr=name):
                 return self.switches.get(name)
+            case ast.Compare(left=ast.Constant(value=str(name)), ops=[op], comparators=[ast.Attribute(attr="variant")]):
+                known = self.switches.get(name)
+                return None if known is None else known == isinstance(op, ast.In)
             case ast.UnaryOp(op=ast.Not(), operand=operand):
                 known = self.decided(operand)
                 return None if known is None else not known

@@ -31,9 +31,10 @@ class AdaGrad(Optimizer):
     """
 
     rule, slots = adagrad, ("h",)
+    variants = {("eps_in_root",): adagrad_eps_in_root}
     lr: Number = nonnegative(0.01)
     eps: Number = nonnegative(1e-7)
-    eps_in_root: bool = switch(False, rule=adagrad_eps_in_root)
+    eps_in_root: bool = switch(False)
 
     def scalars(self, t: int) -> tuple[float, ...]:
         return self.lr, self.eps

@@ -1,5 +1,6 @@
 """Adam. Kingma & Ba 2015, "Adam: A Method for Stochastic Optimization", https://arxiv.org/abs/1412.6980, section 2, and
-Algorithm 1 with `eps_hat=False`
+Algorithm 1 with `eps_hat=False`; AMSGrad is Reddi, Kale & Kumar 2018, "On the Convergence of Adam and Beyond",
+https://arxiv.org/abs/1904.09237, Algorithm 2
 """
 
 from math import sqrt
@@ -23,6 +24,22 @@ def adam_eps_in_root(p, g, m, v, step_size, one_minus_beta1, one_minus_beta2, ep
     return p - step_size * m / sqrt(v + eps), m, v
 
 
+@rule
+def amsgrad(p, g, m, v, v_max, step_size, one_minus_beta1, one_minus_beta2, eps):
+    m = m + one_minus_beta1 * (g - m)
+    v = v + one_minus_beta2 * (g * g - v)
+    v_max = v_max if v_max > v else v  # nan stays nan
+    return p - step_size * m / (sqrt(v_max) + eps), m, v, v_max
+
+
+@rule
+def amsgrad_eps_in_root(p, g, m, v, v_max, step_size, one_minus_beta1, one_minus_beta2, eps):
+    m = m + one_minus_beta1 * (g - m)
+    v = v + one_minus_beta2 * (g * g - v)
+    v_max = v_max if v_max > v else v
+    return p - step_size * m / sqrt(v_max + eps), m, v, v_max
+
+
 class Adam(Optimizer):
     """Momentum and a learning rate for each element, both corrected for having begun at zero.
 
@@ -34,15 +51,23 @@ class Adam(Optimizer):
             corrected; False for Algorithm 1 (and PyTorch, Optax), which adds it after.
         eps_in_root: True to add `eps` to the second moment, under the root, as much teaching code does (and Optax with
             `eps_root`): before its bias is corrected, or after, as `eps_hat` says.
+        amsgrad: True to divide by the root of the largest second moment so far, `v_max`. It is the maximum of `v`
+            before its bias is corrected, as in PyTorch and Keras; Optax takes that of the corrected one.
     """
 
     rule, slots = adam, ("m", "v")
+    variants = {
+        ("eps_in_root",): adam_eps_in_root,
+        ("amsgrad",): (amsgrad, ("m", "v", "v_max")),
+        ("amsgrad", "eps_in_root"): (amsgrad_eps_in_root, ("m", "v", "v_max")),
+    }
     lr: Number = nonnegative(0.001)
     beta1: Number = fraction(0.9)
     beta2: Number = fraction(0.999)
     eps: Number = nonnegative(1e-7)
     eps_hat: bool = switch(True)
-    eps_in_root: bool = switch(False, rule=adam_eps_in_root)
+    eps_in_root: bool = switch(False)
+    amsgrad: bool = switch(False)
 
     def scalars(self, t: int) -> tuple[float, ...]:
         beta1, beta2 = self.beta1, self.beta2

@@ -19,6 +19,7 @@ class AdamW(Adam):
         eps: what keeps the division from zero, at least 0.
         eps_hat: False to add `eps` to the root after its bias is corrected; True for before, as in Keras.
         eps_in_root: True to add `eps` to the second moment, under the root, as Optax does with `eps_root`.
+        amsgrad: True to divide by the root of the largest second moment so far, as in PyTorch.
     """
 
     eps = 1e-8

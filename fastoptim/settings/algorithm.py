@@ -1,44 +1,49 @@
 """What an algorithm says: its rule, its state's names, and the numbers of a step."""
 
+import copy
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from fastoptim.kernels import Kernels
 from fastoptim.kernels.rule import Rule
 from fastoptim.kernels.stages import Elementwise, Stage
 from fastoptim.settings.documented import documented
-from fastoptim.settings.fields import AlwaysOff, Switch
+from fastoptim.settings.fields import AlwaysOff, Field, Switch
 from fastoptim.settings.options import Options
 from fastoptim.settings.rows import WrongScalarsError, numbers_of
 
 A = TypeVar("A", bound="Algorithm")
 _numbers = itertools.count()
 
-
 OF_THE_STAGE: dict[str, Callable[[Elementwise], Any]] = {
     "rule": lambda stage: stage.rule,
+    "slots": lambda stage: stage.slots,
     "kernels": lambda stage: stage.kernels,
     "stages": lambda stage: (stage,),
 }
 
 
 class _OfTheStage:
-    """An attribute that a class has from its own rule, and an optimizer from the rule that its switch chooses."""
+    """An attribute that a class has from its own rule, and an optimizer from the rule of its variant."""
 
     def __init__(self, read: Callable[[Elementwise], Any]) -> None:
         self._read = read
 
     def __get__(self, instance: Any, owner: Any) -> Any:
-        return self._read(owner.own_stage if instance is None else instance.stage)
+        return self._read(owner.variant_stages[()] if instance is None else instance.stage)
 
 
 class Algorithm(Options):
     """What a subclass declares beside its hyperparameters.
 
     Attributes:
-        rule: a function declared with `fastoptim.rule`. A switch may choose another one: `switch(False, rule=...)`.
+        rule: a function declared with `fastoptim.rule`.
         slots: the names of the state, as the rule has them behind `p` and `g`.
+        variants: other rules by the hyperparameters that choose them: `{("amsgrad",): other}`, or `(other, slots)` if
+            its state is another one. It is the rule while these hyperparameters are on, and no others of those that are
+            named here. A switch is on when it is True; a number when it is positive or a schedule, here or in a group.
+        variant: of an optimizer, the names of those that are on, in the order of their declaration.
         stages: what a step is made of; by default the rule, element by element.
         kernels: the rule's kernels, to call them yourself.
         carry: a number that `scalars` needs from all steps before, such as a product of momentums. A class that has one
@@ -49,51 +54,86 @@ class Algorithm(Options):
 
     rule: ClassVar[Rule]
     slots: ClassVar[tuple[str, ...]] = ()
+    variants: ClassVar[Mapping[tuple[str, ...], Rule | tuple[Rule, tuple[str, ...]]]] = {}
+    variant: tuple[str, ...] = ()
     stages: ClassVar[tuple[Stage, ...]] = ()
     kernels: ClassVar[Kernels]
-    own_stage: ClassVar[Elementwise]
+    variant_stages: ClassVar[Mapping[tuple[str, ...], Elementwise]]
     _number: ClassVar[int]
-    _switched: ClassVar[tuple[str, Elementwise] | None] = None
     carry: ClassVar[float | None] = None
     full_batch: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        if "rule" in vars(cls):
-            cls._keep_switches_off()
+        own = vars(cls)
+        if "rule" in own and "variants" not in own:
+            cls.variants = {}
+        if "rule" in own or "variants" in own:
+            cls._mark_choosing_fields()
         super().__init_subclass__(**kwargs)
-        name = cls.__name__
-        if "rule" in vars(cls):
-            declared = vars(cls)["rule"]
-            cls.own_stage = Elementwise.of(name, getattr(declared, "__func__", declared), cls.slots)
+        if "rule" in own or ("variants" in own and hasattr(cls, "variant_stages")):
+            cls.variant_stages = cls._stages_of_variants()
             for attribute, read in OF_THE_STAGE.items():
                 setattr(cls, attribute, _OfTheStage(read))
-        for key, field in list(vars(cls).items()):
-            if isinstance(field, Switch) and field.rule is not None:
-                if cls._switched and cls._switched[0] != key:
-                    found = f"{cls._switched[0]} and {key}"
-                    raise TypeError(f"{name}: expected one switch that chooses a rule, found {found}")
-                cls._switched = key, Elementwise.of(f"{name}({key}=True)", field.rule, cls.slots)
-        if hasattr(cls, "own_stage"):
+        if hasattr(cls, "variant_stages"):
             cls.__doc__ = documented(cls, Options.__doc__, cls._signature)
         cls._number = next(_numbers)  # the class is complete
 
     @classmethod
-    def _keep_switches_off(cls) -> None:
-        """Keep off a base class's switch that chooses a variant of the base's rule: this class has another rule."""
-        for key, field in cls._fields.items():
-            own = vars(cls).get(key, False)
-            if isinstance(field, Switch) and field.rule is not None and not isinstance(own, Switch):
-                off = AlwaysOff(False)
-                off.name = key
-                setattr(cls, key, off.with_default(own, cls._fields))
-                cls._switched = None
+    def _mark_choosing_fields(cls) -> None:
+        """Let the fields that choose a rule know it. A base class's switch that chooses none here is always off."""
+        own, choosing = vars(cls), {name for key in cls.variants for name in key}
+        fields = {**cls._fields, **{name: x for name, x in own.items() if isinstance(x, Field)}}
+        for name in sorted(choosing - fields.keys()):
+            raise TypeError(f"{cls.__name__}.variants: expected names of hyperparameters, found {name!r}")
+        for name, field in fields.items():
+            if field.chooses_rule == (name in choosing):
+                continue
+            if name not in choosing and isinstance(field, Switch):
+                changed: Field = AlwaysOff(False)
+                changed.name = name
+            else:
+                changed = copy.copy(field)
+                changed.chooses_rule = name in choosing
+            default = own.get(name, field)
+            setattr(cls, name, changed if isinstance(default, Field) else changed.with_default(default, cls._fields))
+
+    @classmethod
+    def _stages_of_variants(cls) -> dict[tuple[str, ...], Elementwise]:
+        """The stage of the class's own rule, and those of its variants, by the names that are on."""
+        declared = vars(cls).get("rule", cls.rule)
+        stages: dict[tuple[str, ...], Elementwise] = {}
+        stages[()] = Elementwise.of(cls.__name__, getattr(declared, "__func__", declared), cls.slots)
+        for key, value in cls.variants.items():
+            rule, slots = value if isinstance(value, tuple) else (value, cls.slots)
+            names = tuple(name for name in cls._fields if name in key)
+            stages[names] = Elementwise.of(f"{cls.__name__} with {', '.join(names)}", rule, slots)
+        return stages
+
+    @classmethod
+    def variant_of(cls, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """The names of the hyperparameters that choose the rule and are on in these values, or in one of the groups."""
+        members = [values, *(values.get("groups") or {}).values()]
+        choosing = (field for field in cls._fields.values() if field.chooses_rule)
+        return tuple(x.name for x in choosing if any(x.is_on(each[x.name]) for each in members if x.name in each))
+
+    @classmethod
+    def stage_of(cls, variant: tuple[str, ...]) -> Elementwise:
+        """The stage of a variant.
+
+        Raises:
+            ValueError: there is none for these hyperparameters.
+        """
+        try:
+            return cls.variant_stages[variant]
+        except KeyError:
+            known = ", or ".join(" and ".join(names) for names in cls.variant_stages if names)
+            found = " and ".join(variant)
+            raise ValueError(f"{cls.__name__}: expected {known} to be on, or none of them; found {found}") from None
 
     @property
     def stage(self) -> Elementwise:
-        """The class's rule, or that of the switch that is on."""
-        if self._switched and vars(self).get(self._switched[0]):
-            return self._switched[1]
-        return self.own_stage
+        """The rule of the variant that was chosen."""
+        return self.stage_of(self.variant)
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """The numbers of step `t` (1 is the first) that the rule has behind its state, computed in float64.

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from fastoptim.kernels.rule import Rule
-
 
 class Field:
     """A value that is checked whenever it is assigned. It is kept in the instance's own dict, under the field's name.
@@ -17,7 +15,7 @@ class Field:
         name: set when the class is made.
         default: the value where none is given.
         kw_only: whether the constructor takes it as a keyword alone.
-        chooses_rule: whether the optimizer's rule depends on it, so that all names have to have the same value.
+        chooses_rule: whether it is one of those that choose the optimizer's rule, see `Algorithm.variants`.
     """
 
     chooses_rule = False
@@ -48,6 +46,10 @@ class Field:
             ValueError: it is a wrong one; the error names the field.
         """
         raise NotImplementedError
+
+    def is_on(self, value: Any) -> bool:
+        """Whether a value switches on what the field stands for."""
+        return bool(value)
 
     def with_default(self, default: Any, fields: Mapping[str, "Field"]) -> Self:
         """The same field with another default."""
@@ -97,6 +99,10 @@ class Number(Field):
             return value
         return self.number(value)
 
+    def is_on(self, value: Any) -> bool:
+        """Whether it is positive, or a schedule."""
+        return value is not None and (callable(value) or value > 0)
+
     def number(self, value: Any) -> float:
         """The value as a float in the interval.
 
@@ -129,16 +135,7 @@ class Number(Field):
 
 
 class Switch(Field):
-    """True or False.
-
-    Args:
-        default: its value where none is given.
-        rule: the optimizer's rule while it is True; None if it chooses none.
-    """
-
-    def __init__(self, default: bool, rule: Rule | None = None) -> None:
-        super().__init__(default)
-        self.rule, self.chooses_rule = rule, rule is not None
+    """True or False."""
 
     def check(self, value: Any, fields: Mapping[str, Field]) -> bool:
         if not isinstance(value, bool | np.bool_ | int) or value not in (0, 1):
@@ -174,9 +171,9 @@ def fraction(default: float) -> Any:
     return Number(default, "a number in [0, 1)", high=1.0, schedule=True)
 
 
-def switch(default: bool, rule: Rule | None = None) -> Any:
-    """True or False. With a `rule`: while it is True, the optimizer has this one instead of its class's."""
-    return Switch(default, rule)
+def switch(default: bool) -> Any:
+    """True or False. It may choose another rule, see `variants` of `Optimizer`."""
+    return Switch(default)
 
 
 def option(kind: Callable[[Any], Any], *, default: Any, kw_only: bool) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from fastoptim.settings.fields import Field
+from fastoptim.settings.fields import Field, Switch
 
 # The options that may differ from name to name. An optimizer may declare a hyperparameter of the same name. Then the
 # option is off, with this value.
@@ -38,7 +38,11 @@ class Groups(Field):
             return None
         if not isinstance(value, Mapping):
             raise self.refusal("a mapping from glob patterns to hyperparameters, or None", value)
-        may_differ = [name for name, x in fields.items() if (not x.kw_only or name in OFF) and not x.chooses_rule]
+        may_differ = [
+            name
+            for name, x in fields.items()
+            if (not x.kw_only or name in OFF) and not (x.chooses_rule and isinstance(x, Switch))
+        ]
         checked: dict[str, Any] = {}
         for pattern, values in value.items():
             if not isinstance(pattern, str) or not isinstance(values, Mapping):

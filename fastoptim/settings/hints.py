@@ -59,6 +59,7 @@ INSTEAD: dict[str, str] = {
     "iterations": "use opt.iter",
     "t": "use opt.iter",
 }
+MOST = 3  # optimizers that a hint names
 
 
 def hint(name: str, known: Collection[str], others: Mapping[str, Collection[str]]) -> str:
@@ -76,6 +77,6 @@ def hint(name: str, known: Collection[str], others: Mapping[str, Collection[str]
         return f"did you mean {joined.join(ours)}"
     having = [other for other, names in others.items() if name in names or other.lower() == name.lower()]
     if having:
-        return f"see {' or '.join(having)}"
+        return f"see {' or '.join(having[:MOST])}"
     near = difflib.get_close_matches(name, known, 1)
     return f"did you mean {near[0]}" if near else ""

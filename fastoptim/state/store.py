@@ -135,6 +135,14 @@ class StateStore:
                 larger.views[slot][name][...] = views[name]
         return larger
 
+    def with_slots(self, slots: tuple[str, ...]) -> "StateStore":
+        """The same parameters with other slots: what is new is zero."""
+        blocks = [self.memory.zeros((len(slots), block.shape[1]), block.dtype) for block in self.blocks]
+        kept = [(row, self.slots.index(slot)) for row, slot in enumerate(slots) if slot in self.slots]
+        for new, block in zip(blocks, self.blocks, strict=True):
+            self.memory.copy((new[row], block[old]) for row, old in kept)
+        return StateStore(slots, self.memory, self.slices, blocks, self.averages, self.unplaced)
+
     def without_averages(self) -> "StateStore":
         """The same slots alone."""
         return StateStore(self.slots, self.memory, self.slices, self.blocks, None, self.unplaced)

@@ -55,16 +55,29 @@ def checked_values(algorithm: Algorithm, saved: Any, hyperparameters: bool) -> d
 
 
 def loaded(
-    saved: Mapping[str, Any], values: Mapping[str, Any], stepper: Stepper, accumulator: Accumulator
+    saved: Mapping[str, Any],
+    values: Mapping[str, Any],
+    slots: tuple[str, ...],
+    stepper: Stepper,
+    accumulator: Accumulator,
 ) -> tuple[StepCounts, StateStore, Accumulator]:
     """The owners with the numbers of a state dict. All is looked at before the first array is copied.
+
+    Args:
+        saved: the state dict.
+        values: the hyperparameters that there will be.
+        slots: those of an optimizer with these values.
+        stepper: the present owner of counts and state.
+        accumulator: that of the summed gradients.
 
     Raises:
         TypeError, ValueError: something is not what it has to be.
     """
     kinds: dict[Any, Any] = {}
-    counts = stepper.counts.load(saved)
-    make_store = load_store(stepper.store, saved, kinds, saved["steps"])
-    make_accumulator = accumulator.load(saved, kinds, stepper.store.memory)
+    counts, present = stepper.counts.load(saved), stepper.store
+    if slots != present.slots:
+        present = StateStore(slots, present.memory)
+    make_store = load_store(present, saved, kinds, saved["steps"])
+    make_accumulator = accumulator.load(saved, kinds, present.memory)
     new, store = make_accumulator(), make_store()
     return counts, store if values["ema"] is not None else store.without_averages(), new

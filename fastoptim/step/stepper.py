@@ -60,6 +60,11 @@ class Stepper:
         if self.store.averages is not None:
             self.take(self.counts, self.store.without_averages())
 
+    def use_slots(self, slots: tuple[str, ...]) -> None:
+        """Have these slots: the state of those that are new is zero, and that of others is forgotten."""
+        if slots != self.store.slots:
+            self.take(self.counts, self.store.with_slots(slots))
+
     def replan(self) -> None:
         """Look at the options again: one was assigned."""
         self.planned = None
@@ -73,6 +78,7 @@ class Stepper:
         plan = self.planned
         if plan is None or plan.accumulates != accumulates:
             plan = algorithm.plan(algorithm.stages, accumulates)
+            self.use_slots(algorithm.slots)
             if self._plan is None or not plan.is_like(self._plan):
                 self.steps.clear()
             if not plan.capturable:
