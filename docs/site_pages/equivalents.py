@@ -1,10 +1,16 @@
-"""The table of what is the same elsewhere: `docs/equivalents.toml`, which tests/test_peers.py runs."""
+"""The table of what is the same elsewhere: `docs/equivalents.toml`, which tests/peers.py runs."""
 
 import tomllib
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = {"torch": "PyTorch", "keras": "Keras", "optax": "Optax"}
+LIBRARIES = {
+    "torch": "PyTorch, `torch.optim`",
+    "keras": "Keras, `keras.optimizers`",
+    "optax": "Optax",
+    "schedulefree": "`schedulefree`",
+    "pytorch_optimizer": "`pytorch_optimizer`",
+}
 TEXT = (Path(__file__).parents[1] / "equivalents.toml").read_text(encoding="utf-8")
 DATA: dict[str, Any] = tomllib.loads(TEXT)
 
@@ -15,15 +21,19 @@ def rows_of(name: str) -> list[dict[str, Any]]:
 
 
 def table(name: str) -> str:
-    """An optimizer's rows in Markdown, with footnotes; or a sentence where there are none."""
+    """An optimizer's rows in Markdown, with footnotes; or a sentence where there are none.
+
+    A library has a column if it is in one of the rows.
+    """
     rows = rows_of(name)
     if not rows:
         return str(DATA["none"].get(name, "None is known."))
     notes: list[str] = []
-    lines = ["| fastoptim | PyTorch, `torch.optim` | Keras, `keras.optimizers` | Optax |", "|---|---|---|---|"]
+    columns = {"ours": "fastoptim"} | {key: LIBRARIES[key] for key in LIBRARIES if any(key in row for row in rows)}
+    lines = [f"| {' | '.join(columns.values())} |", "|---" * len(columns) + "|"]
     for row in rows:
-        marks = {key: _marks(row, key, notes) for key in ("ours", *LIBRARIES)}
-        cells = [f"`{row[key]}`{marks[key]}" if key in row else "-" for key in ("ours", *LIBRARIES)]
+        marks = {key: _marks(row, key, notes) for key in columns}
+        cells = [f"`{row[key]}`{marks[key]}" if key in row else "-" for key in columns]
         lines.append(f"| {' | '.join(cells)} |")
     numbered = [f"{i}. {note}" for i, note in enumerate(notes, start=1)]
     return "\n".join([*lines, "", *numbered])
