@@ -26,8 +26,7 @@ class Rprop(Optimizer):
     is for one step. It needs the gradient of all data: the signs of small batches change by chance.
 
     This is PyTorch's form, known as iRprop- (Igel & Huesken 2003, https://doi.org/10.1016/S0925-2312(01)00700-7). The
-    paper's takes the last step back when the sign changes. Optax limits a step size when it changes, and not the first
-    one.
+    paper's takes the last step back when the sign changes. Optax's `rprop` makes each step one call later.
 
     Args:
         lr: the first step size, at least 0. A later value holds for names whose first step is yet to come.
