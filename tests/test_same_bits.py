@@ -7,6 +7,7 @@ import pytest
 import fastoptim
 from internals import SERIAL_LIMIT, divide_work_among, never_go_on_alone
 from support import DTYPES, LAYOUTS, OPTIMIZERS, assert_same_bits, random
+from variants import switched_off
 
 SHAPES = {"a": (300, 211), "b": (7,), "c": (), "d": (0, 3), "e": (50_003,), "f": (64, 64)}
 MANY = numba.config.NUMBA_NUM_THREADS
@@ -32,7 +33,7 @@ def flattened(values):
 def train(cls, dtype, prepare=lambda params: params, gradients=lambda grads: grads, steps=4):
     """Parameters and state after some steps, as C-ordered arrays by name."""
     params = prepare(arrays(0, dtype))
-    opt = cls(lr=0.05)
+    opt = cls(lr=0.05, **switched_off(cls))  # as public kernels have no options
     for step in range(steps):
         opt.update(params, gradients(arrays(step + 1, dtype)))
     result = {name: params[name] for name in SHAPES}

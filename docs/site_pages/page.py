@@ -11,6 +11,7 @@ from site_pages.docstring import citation, described, paper
 from site_pages.equivalents import table
 from site_pages.formula import Formula, evaluation, formula
 from site_pages.latex import UnprintableError
+from site_pages.scalars import carry_names
 from site_pages.symbols import symbol
 
 NOTES = Path(__file__).parents[1] / "optimizers" / "notes"
@@ -75,7 +76,7 @@ def traffic(cls: Any) -> int:
 
 def _arguments(cls: Any, said: list[tuple[str, str]]) -> str:
     own = _own(cls)
-    call = f"{cls.__name__}({', '.join(f'{x.name}={x.default!r}' for x in own)}, **options)"
+    call = f"{cls.__name__}({', '.join(f'{x.name}={x.default!r}' for x in [*own, *_changed(cls)])}, **options)"
     defaults = {x.name: repr(x.default) for x in own}
     rows = []
     for names, text in said:
@@ -101,11 +102,15 @@ def _formulas(cls: Any) -> list[str]:
 
 
 def _legend(cls: Any) -> str:
-    numbers = [x.name for x in _own(cls) if not isinstance(x.default, bool)]
+    numbers = [x.name for x in [*_own(cls), *_changed(cls)] if not isinstance(x.default, bool)]
     names = ", ".join(f"${symbol(name)}$ is `{name}`" for name in numbers)
     slots = dict.fromkeys(slot for stages in cls.variant_stages.values() for slot in stages[-1].slots)
     state = f", ${', '.join(map(symbol, slots))}$ the state, zero at first" if slots else ""
-    return rf"$\theta$ is an element of a parameter, $g$ of its gradient{state}. Steps count from $t = 1$. {names}."
+    carried = cls.carry if isinstance(cls.carry, tuple) else () if cls.carry is None else (cls.carry,)
+    first = [f"${symbol(name)}$, ${number:g}$ at first" for name, number in zip(carry_names(cls), carried, strict=True)]
+    carry = f" From step to step go {'; '.join(first)}." if carried else ""
+    begin = rf"$\theta$ is an element of a parameter, $g$ of its gradient{state}. Steps count from $t = 1$."
+    return f"{begin}{carry} {names}."
 
 
 def _equations(cls: Any, variant: tuple[str, ...]) -> list[str]:
@@ -118,8 +123,6 @@ def _printed(make: Callable[[], Formula]) -> list[str]:
     except UnprintableError:  # the source says it
         return []
     parts = []
-    if found.carry:
-        parts += ["What is carried from step to step, for each name by itself:", _aligned(found.carry)]
     if found.numbers:
         parts += ["The numbers of step $t$, computed once in float64:", _aligned(found.numbers)]
     return [*parts, *(["Then, for each element:"] if parts else []), _aligned(found.rule)]
@@ -163,6 +166,13 @@ def _traffic(cls: Any) -> str:
 
 def _own(cls: Any) -> list[inspect.Parameter]:
     return [x for x in cls.__signature__.parameters.values() if x.kind is not x.KEYWORD_ONLY]
+
+
+def _changed(cls: Any) -> list[inspect.Parameter]:
+    """The options that have another default than in most classes."""
+    usual = inspect.signature(fastoptim.Optimizer).parameters
+    options = [x for x in cls.__signature__.parameters.values() if x.kind is x.KEYWORD_ONLY]
+    return [x for x in options if x.default != usual[x.name].default]
 
 
 def _names(names: Any) -> str:

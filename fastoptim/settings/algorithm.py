@@ -59,6 +59,7 @@ class Algorithm(Options):
             `next_carry` returns what it is after each step. Each name has its own: it is counted, saved and restored
             with the name's steps. `scalars` reads it as `self.carry`.
         carry_before: while `scalars` is asked, the carry before the step, where `carry` is the one after it.
+        full_batch: whether steps need the gradient of all data, as the noise of small batches misleads them.
     """
 
     rule: ClassVar[Rule]
@@ -75,6 +76,7 @@ class Algorithm(Options):
     evaluation_stage: ClassVar[Elementwise | None] = None
     carry: ClassVar[Carry] = None
     carry_before: ClassVar[Carry] = None
+    full_batch: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         own = vars(cls)
