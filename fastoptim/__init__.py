@@ -15,8 +15,8 @@ Numba kernels update your own arrays in place, on all cores, with the same bits 
     ([1.0, -2.0, 0.5], 3.0)
 
 Optimizers: `help(fastoptim.Adam)` explains one with its options.
-    SGD, ASGD, Momentum, Nesterov, AdaGrad, RMSprop, Adadelta, Rprop, Lion
-    Adam, AdamW, AdaMax, NAdam, RAdam, ADOPT, Adan, AdEMAMix
+    SGD, ASGD, ScheduleFreeSGD, Momentum, Nesterov, AdaGrad, RMSprop, Adadelta, Rprop, Lion
+    Adam, AdamW, ScheduleFreeAdamW, AdaMax, NAdam, RAdam, ADOPT, Adan, AdEMAMix
     get(name, **hyperparameters)    an optimizer by name: get("adam", lr=0.1)
     optimizers()                    all of them by name, yours included
 
@@ -62,6 +62,8 @@ from fastoptim.algorithms.nesterov import Nesterov
 from fastoptim.algorithms.radam import RAdam
 from fastoptim.algorithms.rmsprop import RMSprop
 from fastoptim.algorithms.rprop import Rprop
+from fastoptim.algorithms.schedule_free_adamw import ScheduleFreeAdamW
+from fastoptim.algorithms.schedule_free_sgd import ScheduleFreeSGD
 from fastoptim.algorithms.sgd import SGD
 from fastoptim.arrays.flat import FlatDict, flatten
 from fastoptim.kernels.cuda.driver import cuda_info
@@ -100,6 +102,8 @@ __all__ = [
     "RMSprop",
     "Reduction",
     "Rprop",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeSGD",
     "cuda_info",
     "flatten",
     "fraction",

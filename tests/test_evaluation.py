@@ -8,7 +8,20 @@ import pytest
 import fastoptim
 from fastoptim import ASGD, SGD, Number, Optimizer, nonnegative, rule, schedules
 from internals import has_state
-from support import DTYPES, LAYOUTS, assert_close, assert_same_bits, frozen, like, random, read_only, snapshot
+from references import Reference
+from support import (
+    DTYPES,
+    LAYOUTS,
+    OPTIMIZERS,
+    assert_close,
+    assert_same_bits,
+    frozen,
+    like,
+    random,
+    read_only,
+    snapshot,
+)
+from variants import VARIANTS
 
 F4, F8 = np.float32, np.float64
 SHAPES = {"W": (5, 6), "b": (4,), "s": (), "none": (0, 2), "slow": (3,)}
@@ -293,7 +306,29 @@ def test_a_subclass_has_them_too_unless_it_says_no(rng):
     assert_same_bits(held(opt, params)["p"], opt.averages["p"])
 
 
-@pytest.mark.parametrize("cls", [Combined, ASGD])
+AVERAGING = [cls for cls in OPTIMIZERS if cls.evaluation is not None]
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize(("cls", "variant"), [(cls, x) for cls in AVERAGING for x in ({}, *VARIANTS[cls.__name__])])
+def test_those_of_the_formula(cls, variant, flat, rng):
+    """Of every optimizer that has some: its formula in `references.py` has them in its state, as x."""
+    params = {name: random(rng, shape, F8) for name, shape in SHAPES.items()}
+    params = fastoptim.flatten(params) if flat else params
+    opt = cls(**variant)
+    reference = Reference(opt, params)
+    for step in range(6):
+        grads = like(rng, params)
+        if not flat:
+            grads |= {"slow": None} if step < 2 else {"b": None} if step == 3 else {}
+        reference.update(grads)
+        opt.update(params, grads)
+        for name, x in held(opt, params).items():
+            assert_close(x, reference.state[name].get("x", reference.params[name]), f"{name} after step {step}")
+    assert any((x != params[name]).any() for name, x in held(opt, params).items() if cls is not ASGD or variant)
+
+
+@pytest.mark.parametrize("cls", [Combined, *AVERAGING])
 def test_ema_is_refused_beside_them(cls):
     expected = "ema: expected None, as the optimizer has evaluation parameters of its own, see `averaged`, got 0.9"
     with pytest.raises(ValueError, match=expected):

@@ -86,9 +86,10 @@ def _numbers(
         symbols: of what is carried.
     """
     left = {**symbols, **{name: indexed(name) for name in named}}
-    last = _ByName(named)
-    found = [(symbol(name, "t"), latex(last.visit(x), left)) for name, x in (*carried.items(), *numbers.items())]
-    needed = last.used
+    first, last, of_rule = _ByName({**named, **numbers}), _ByName(named), {name: symbol(name, "t") for name in numbers}
+    found = [(symbol(name, "t"), latex(first.visit(x), left | of_rule)) for name, x in carried.items()]
+    found += [(symbol(name, "t"), latex(last.visit(x), left)) for name, x in numbers.items()]
+    needed = first.used | last.used
     for i, (name, value) in reversed([*enumerate(named.items())]):
         if name in needed:
             earlier = _ByName(dict([*named.items()][:i]))
