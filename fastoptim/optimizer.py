@@ -82,7 +82,10 @@ class Optimizer(Algorithm):
 
     @property
     def averages(self) -> FlatDict | None:
-        """The averages of `ema` by name, a new `FlatDict` when parameters are new; None where `ema` is None."""
+        """The averages of `ema` by name, a new `FlatDict` when parameters are new; None where `ema` is None.
+
+        An optimizer's own evaluation parameters are not kept. They are computed from the parameters: see `averaged`.
+        """
         if self.ema is None:
             return None
         averages = self._stepper.store.averages
@@ -163,7 +166,7 @@ class Optimizer(Algorithm):
             raise self.complaint(error) from error.__cause__
 
     def warmup(self, params: ByName) -> None:
-        """Compile what `update(params, ...)` needs, or load it from the cache, and change nothing.
+        """Compile what `update(params, ...)` and `averaged(params)` need, or load it from the cache; change nothing.
 
         It is for gradients that lie in memory as the parameters do. Those of another layout or dtype need one kernel
         more, which is compiled when the first one comes. So are, on a GPU, the small kernels that count steps and copy.
@@ -188,16 +191,18 @@ class Optimizer(Algorithm):
 
     @contextmanager
     def averaged(self, params: ByName) -> Iterator[None]:
-        """Within `with opt.averaged(params):` the arrays in `params` hold the averages of `ema`.
+        """Within `with opt.averaged(params):` the arrays in `params` hold what a model is to be judged and used with.
 
-        At the end, also after an exception, they get their own numbers back. `update` is refused meanwhile.
+        These are the averages of `ema`; or the optimizer's own evaluation parameters, if it has such (`evaluation`),
+        which are the parameters themselves before a name's first step. At the end, also after an exception, the arrays
+        get their own numbers back. `update` is refused meanwhile.
 
         Raises:
             RuntimeError: there are no averages, or the parameters are the averages already.
-            KeyError: a parameter has no average yet.
+            KeyError: a parameter has no average of `ema` yet.
             TypeError, ValueError: an array is not what it was when it was updated. Nothing has changed then.
         """
-        with holding_averages(self._stepper, self.averages, params):
+        with holding_averages(self._stepper, self, self.averages, params):
             yield
 
     @property

@@ -106,6 +106,11 @@ def typed(updated: Any, element: Any, state: Any) -> Any:
     return _checked(updated, element, 1 + len(state))
 
 
+def typed_alone(updated: Any, element: Any, state: Any) -> Any:
+    """What a rule that leaves the state as it is has returned, as a tuple of `p` alone."""
+    return _checked(updated, element, 1)
+
+
 def typed_values(updated: Any, element: Any, others: Any) -> Any:
     """What the rule of a reduction returned, as a tuple of one more than there are `others`."""
     return _checked(updated, element, 1 + len(others))
@@ -122,6 +127,11 @@ def _checked(updated: Any, element: Any, count: int) -> Any:
 def _typed_overload(updated: Any, element: Any, state: Any) -> Callable[..., Any]:
     few = "Return a tuple of p and each slot" if len(state) else "Return p alone, as there is no state"
     return _as_tuple(updated, element, 1 + len(state), "p and the new state", few)
+
+
+@overload(typed_alone, strict=False)
+def _typed_alone_overload(updated: Any, element: Any, state: Any) -> Callable[..., Any]:
+    return _as_tuple(updated, element, 1, "p", "Return p alone, as the state stays as it is")
 
 
 @overload(typed_values, strict=False)

@@ -9,6 +9,7 @@ from fastoptim.settings.fields import Count, Number, Switch, nonnegative, option
 from fastoptim.settings.groups import OFF, Groups
 from fastoptim.settings.names import Names
 from fastoptim.settings.plan import Plan
+from fastoptim.settings.rows import evaluation_numbers_of
 
 
 def _scale(default: float) -> Number:
@@ -80,6 +81,12 @@ class Options(Declared):
             ValueError: they cannot go together.
         """
         return Plan(self.hyperparameters(), self._fields, self._off, stages, matrix_stages, accumulates)
+
+    def evaluation_plan(self, stage: Any) -> Plan:
+        """The plan of a pass that computes evaluation parameters: with groups, but with no option."""
+        options = (x for x in Options._fields.values() if x.name != "groups" and self._fields[x.name].kw_only)
+        values = {**self.hyperparameters(), **{x.name: x.default for x in options}}
+        return Plan(values, self._fields, OFF, [stage], (), accumulates=False, ask=evaluation_numbers_of)
 
     def values_from(self, saved: Any) -> dict[str, Any]:
         """The values of all fields from a state dict, checked.

@@ -1,13 +1,14 @@
 """The plan of a step: the options to fuse with the rule, and the numbers of each kind of name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastoptim.kernels.fuse import Fused
 from fastoptim.kernels.table import PerArray
+from fastoptim.settings.carry import Carry
 from fastoptim.settings.fields import Field
 from fastoptim.settings.groups import group_of
-from fastoptim.settings.rows import Kind, Numbers, Rows, WrongScalarsError
+from fastoptim.settings.rows import Kind, Numbers, Rows, WrongScalarsError, numbers_of
 from fastoptim.settings.varied import Varied
 
 
@@ -21,6 +22,7 @@ class Plan:
         stages: of a step.
         matrix_stages: of matrices, none where they follow the rule.
         accumulates: whether the gradients are sums of several calls.
+        ask: what asks for the numbers of a step.
 
     Attributes:
         fused: the options that the pass includes.
@@ -48,8 +50,9 @@ class Plan:
         stages: Sequence[Any],
         matrix_stages: Sequence[Any],
         accumulates: bool,
+        ask: Callable[[Numbers, int, Carry], tuple[Any, Carry]] = numbers_of,
     ) -> None:
-        groups = values["groups"] or {}
+        groups, self._ask = values["groups"] or {}, ask
         self.patterns = tuple(groups)
         self.accumulates, self.fused = accumulates, _fused(values, off, accumulates)
         self.clip_norm: float | None = values["clip_norm"]
@@ -109,7 +112,6 @@ class Plan:
                 values.update(base if group is None else varied.at(step, base))
                 self._add_row(rows, numbers, varied, cohort.count + 1, cohort.carry, divisor)
         finally:
-            values.pop("carry", None)
             values.update(kept)
         return rows
 
@@ -123,35 +125,14 @@ class Plan:
         self._add_row(rows, numbers, self._base, t, None, self._grad_scale)
         return rows.scalars[: -1 if self.fused.clip_norm else None]
 
-    def _add_row(
-        self, rows: Rows, numbers: Numbers, varied: Varied, t: int, carry: float | None, divisor: float
-    ) -> None:
-        if carry is not None:
-            values = vars(numbers)
-            values["carry"] = carry
-            values["carry"] = carry = _number(numbers, t)
-        returned = numbers.scalars(t)
+    def _add_row(self, rows: Rows, numbers: Numbers, varied: Varied, t: int, carry: Carry, divisor: float) -> None:
+        returned, carry = self._ask(numbers, t, carry)
         if not isinstance(returned, tuple | list) or len(returned) != self._scalar_count:
             raise WrongScalarsError(repr(returned), t)
         rows.scalars += returned
         varied.add_scalars(rows.scalars, numbers, divisor)
         rows.returned.append(returned)
         rows.carries.append(carry)
-
-
-def _number(numbers: Numbers, t: int) -> float:
-    """What is carried on from step `t`.
-
-    Raises:
-        TypeError: it is no number.
-    """
-    carry = numbers.next_carry(t)
-    try:
-        if isinstance(carry, str) or carry is None:
-            raise TypeError
-        return float(carry)
-    except (TypeError, ValueError):
-        raise TypeError(f"{type(numbers).__name__}.next_carry({t}): expected a number, got {carry!r}") from None
 
 
 def _fused(values: Mapping[str, Any], off: Mapping[str, Any], accumulates: bool) -> Fused:

@@ -8,6 +8,7 @@ from fastoptim.arrays.memory import Memory
 from fastoptim.kernels.measures import Statistics
 from fastoptim.kernels.reduce import clip_coef
 from fastoptim.settings.algorithm import Algorithm
+from fastoptim.settings.carry import Carry
 from fastoptim.settings.groups import check_matched
 from fastoptim.settings.plan import Plan
 from fastoptim.settings.rows import Rows
@@ -43,7 +44,7 @@ class Stepper:
     def __init__(
         self,
         slots: tuple[str, ...],
-        carry: float | None = None,
+        carry: Carry = None,
         array_slots: Iterable[str] = (),
         shared_slots: Iterable[str] = (),
     ) -> None:
@@ -131,6 +132,14 @@ class Stepper:
             raise RuntimeError("update: the parameters are the averages, expected the end of `with opt.averaged(...)`")
         self.check_groups(plan, params)
         return Binder(algorithm, plan, self.store, self.counts, self.steps, self._scratch).bind(params, grads)
+
+    def bind_evaluation(self, algorithm: Algorithm, plan: Plan, params: Mapping[Any, Any]) -> Found:
+        """A step that computes evaluation parameters. It is not kept, and the parameters are their own gradients.
+
+        Raises:
+            TypeError, ValueError: an array is not what it was when it was updated.
+        """
+        return Binder(algorithm, plan, self.store, self.counts, BoundSteps(), self._scratch).bind(params, params)
 
     def rows(self, algorithm: Algorithm, plan: Plan, found: Found, divisor: float) -> Rows:
         """The numbers of a step, looked at before it is made.

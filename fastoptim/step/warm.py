@@ -29,6 +29,8 @@ def warm(stepper: Stepper, accumulator: Accumulator, algorithm: Algorithm, param
         accumulator.bind(sums, params, grads, algorithm)
         grads = sums if type(params) is FlatDict else {name: sums[name] for name in params}
     stepper.find(algorithm, plan, params, grads)
+    if algorithm.evaluation_stage is not None:
+        stepper.bind_evaluation(algorithm, algorithm.evaluation_plan(algorithm.evaluation_stage), params)
 
 
 def _arrays_like(params: Mapping[Any, Any], infos: Mapping[Any, TensorInfo]) -> Mapping[Any, Any]:
