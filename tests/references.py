@@ -73,6 +73,7 @@ WITH_REFERENCE = [cls for cls in OPTIMIZERS if cls.__name__ in REFERENCES]
 OPTIONS = {
     "weight_decay": 0.0,
     "decoupled": False,
+    "cautious": False,
     "clip_norm": None,
     "clip_value": None,
     "grad_scale": 1.0,
@@ -89,6 +90,7 @@ GROUPS = {"b*": {"lr": 0.004, "weight_decay": 0.3}, "*[!1]": {"lr": schedules.li
 ALONE = {
     "weight_decay": {"weight_decay": 0.3},
     "decoupled": {"weight_decay": 0.3, "decoupled": True},
+    "cautious": {"cautious": True},
     "clip_norm": {"clip_norm": 0.7},
     "clip_value": {"clip_value": 0.4},
     "grad_scale": {"grad_scale": 3.0},
@@ -101,7 +103,7 @@ ALONE = {
 }
 # Some together, which takes fewer loops to be compiled: tests have these for few optimizers, and each alone for Adam.
 SEVERAL = {
-    "decay and norm": ("weight_decay", "clip_norm", "skip_nonfinite"),
+    "decay and norm": ("weight_decay", "clip_norm", "skip_nonfinite", "cautious"),
     "decoupled decay and averages": ("decoupled", "ema", "groups"),
     "sums of gradients": ("clip_value", "grad_scale", "maximize", "accumulate", "zero_grads"),
 }
@@ -218,10 +220,11 @@ class Reference:
 
         for name, g in grads.items():
             self.steps[name] = self.steps.get(name, 0) + 1
-            values = Values(partial(self.value, name=name))
-            self.params[name], self.state[name] = self.formula(
-                self.params[name], g, self.state[name], self.steps[name], values
-            )
+            values, p = Values(partial(self.value, name=name)), self.params[name]
+            new, self.state[name] = self.formula(p, g, self.state[name], self.steps[name], values)
+            if self.value("cautious"):
+                new = np.where((p - new) * np.sign(g) <= 0, p, new)
+            self.params[name] = new
 
         ema = self.value("ema")
         if ema is None:

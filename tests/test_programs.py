@@ -21,6 +21,7 @@ VALUES = {
     "lr": [0.05, 0.1, schedules.linear(0.1, 0.01, steps=5), lambda step: 0.2 / (1 + step)],
     "weight_decay": [0.0, 0.25, schedules.exponential(0.5, 0.5)],
     "decoupled": [False, True],
+    "cautious": [False, True],
     "clip_norm": [None, 0.5],
     "clip_value": [None, 0.4],
     "grad_scale": [1.0, 3.0],

@@ -73,6 +73,7 @@ WRONG_OF_KIND = {
 WRONG = {
     "weight_decay": NUMBER,
     "decoupled": [*SWITCH, lambda step: True],
+    "cautious": [*SWITCH, "rescaled", lambda step: True],
     "clip_norm": POSITIVE,
     "clip_value": POSITIVE,
     "grad_scale": [*POSITIVE, -2, None],

@@ -36,6 +36,7 @@ CALLED_HERE: dict[str, str] = {
     "use_ema": "ema",
     "ema_decay": "ema",
     "ema_momentum": "ema",
+    "caution": "cautious",
     "loss_scale": "grad_scale",
     "loss_scale_factor": "grad_scale",
     "gradient_accumulation_steps": "accumulate",

@@ -37,6 +37,8 @@ class Options(Declared):
         weight_decay: this part of the parameter is added to its gradient. It may be a schedule.
         decoupled: take `lr * weight_decay` of the parameter from it instead, as in AdamW (Loshchilov & Hutter 2019,
             https://arxiv.org/abs/1711.05101).
+        cautious: an element stays where it is if the formula moves it along its gradient and not against it (Liang et
+            al. 2024, https://arxiv.org/abs/2411.16085, without rescaling). Decoupled decay is made all the same.
         ema: the part of an average of each parameter that stays from one step to the next. It begins as the parameter
             before the first step. See `averages` and `averaged`.
         zero_grads: set the gradients to zero afterwards, for those who add to them.
@@ -56,6 +58,7 @@ class Options(Declared):
     maximize: bool = option(Switch, default=False, kw_only=True)
     weight_decay: Number = option(nonnegative, default=0.0, kw_only=True)
     decoupled: bool = option(Switch, default=False, kw_only=True)
+    cautious: bool = option(Switch, default=False, kw_only=True)
     ema: float | None = option(_ema, default=None, kw_only=True)
     zero_grads: bool = option(Switch, default=False, kw_only=True)
     skip_nonfinite: bool = option(Switch, default=False, kw_only=True)

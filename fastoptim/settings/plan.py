@@ -149,6 +149,7 @@ def _fused(values: Mapping[str, Any], off: Mapping[str, Any], accumulates: bool)
         clip_value=any(each["clip_value"] is not None for each in members),
         weight_decay=False in decays,
         decoupled=True in decays,
+        cautious=values["cautious"],
         ema=values["ema"] is not None,
         clip_norm=values["clip_norm"] is not None,
         zero_grads=values["zero_grads"] or accumulates,
