@@ -74,6 +74,8 @@ OPTIONS = {
     "weight_decay": 0.0,
     "decoupled": False,
     "cautious": False,
+    "bounds": None,
+    "nonnegative": False,
     "clip_norm": None,
     "clip_value": None,
     "grad_scale": 1.0,
@@ -86,11 +88,17 @@ OPTIONS = {
 }
 
 # Each of them by itself, but that what is decoupled has to be something. Names end in 1 or do not, or begin with b.
-GROUPS = {"b*": {"lr": 0.004, "weight_decay": 0.3}, "*[!1]": {"lr": schedules.linear(0, 0.05, steps=4)}, "*": {"lr": 7}}
+GROUPS = {
+    "b*": {"lr": 0.004, "weight_decay": 0.3, "nonnegative": False, "bounds": (None, 1.5)},
+    "*[!1]": {"lr": schedules.linear(0, 0.05, steps=4)},
+    "*": {"lr": 7},
+}
 ALONE = {
     "weight_decay": {"weight_decay": 0.3},
     "decoupled": {"weight_decay": 0.3, "decoupled": True},
     "cautious": {"cautious": True},
+    "bounds": {"bounds": (-0.5, 0.75)},
+    "nonnegative": {"nonnegative": True},
     "clip_norm": {"clip_norm": 0.7},
     "clip_value": {"clip_value": 0.4},
     "grad_scale": {"grad_scale": 3.0},
@@ -104,8 +112,8 @@ ALONE = {
 # Some together, which takes fewer loops to be compiled: tests have these for few optimizers, and each alone for Adam.
 SEVERAL = {
     "decay and norm": ("weight_decay", "clip_norm", "skip_nonfinite", "cautious"),
-    "decoupled decay and averages": ("decoupled", "ema", "groups"),
-    "sums of gradients": ("clip_value", "grad_scale", "maximize", "accumulate", "zero_grads"),
+    "decoupled decay and averages": ("decoupled", "ema", "groups", "bounds"),
+    "sums of gradients": ("clip_value", "grad_scale", "maximize", "accumulate", "zero_grads", "nonnegative"),
 }
 SEVERAL = {key: {k: v for name in names for k, v in ALONE[name].items()} for key, names in SEVERAL.items()}
 EVERYTHING = {"lr": schedules.exponential(0.02, 0.8)} | {k: v for case in ALONE.values() for k, v in case.items()}
@@ -224,7 +232,9 @@ class Reference:
             new, self.state[name] = self.formula(p, g, self.state[name], self.steps[name], values)
             if self.value("cautious"):
                 new = np.where((p - new) * np.sign(g) <= 0, p, new)
-            self.params[name] = new
+            low, high = self.value("bounds", name) or (None, None)
+            new = np.clip(new, -np.inf if low is None else low, np.inf if high is None else high)
+            self.params[name] = np.maximum(new, 0) if self.value("nonnegative", name) else new
 
         ema = self.value("ema")
         if ema is None:

@@ -30,6 +30,8 @@ VALUES = {
     "weight_decay": st.sampled_from([0.01, 0.5, schedules.linear(0, 0.5, steps=3)]),
     "decoupled": st.just(True),
     "cautious": st.just(True),
+    "bounds": st.sampled_from([(-0.5, 0.5), (None, 0.25), (-0.25, None)]),
+    "nonnegative": st.just(True),
     "clip_norm": st.sampled_from([0.01, 2.0, 1e6]),
     "clip_value": st.sampled_from([0.1, 100]),
     "grad_scale": st.sampled_from([0.5, 3.0, 64]),

@@ -22,6 +22,8 @@ VALUES = {
     "weight_decay": [0.0, 0.25, schedules.exponential(0.5, 0.5)],
     "decoupled": [False, True],
     "cautious": [False, True],
+    "bounds": [None, (-0.5, 0.75)],
+    "nonnegative": [False, True],
     "clip_norm": [None, 0.5],
     "clip_value": [None, 0.4],
     "grad_scale": [1.0, 3.0],

@@ -74,6 +74,12 @@ WRONG = {
     "weight_decay": NUMBER,
     "decoupled": [*SWITCH, lambda step: True],
     "cautious": [*SWITCH, "rescaled", lambda step: True],
+    "bounds": [
+        *(0, "01", {0: 1}, lambda step: (0, 1)),
+        *((0,), (0, 1, 2), ("0", 1), ([0.1], 1)),
+        *((1, 0), (math.nan, 1), (0, math.nan), (math.inf, None), (None, -math.inf), (0, 1e39)),
+    ],
+    "nonnegative": SWITCH,
     "clip_norm": POSITIVE,
     "clip_value": POSITIVE,
     "grad_scale": [*POSITIVE, -2, None],

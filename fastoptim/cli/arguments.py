@@ -22,6 +22,7 @@ SWITCHED_ON: dict[str, Any] = {
     "clip_norm": 1.0,
     "clip_value": 1.0,
     "weight_decay": 0.01,
+    "bounds": (-1.0, 1.0),
     "ema": 0.9,
     "groups": {"*": {}},
 }

@@ -18,6 +18,7 @@ class Fused(NamedTuple):
         weight_decay: a part of the parameter is added to the gradient.
         decoupled: a part of the parameter is taken from the parameter.
         cautious: what the rule does to the parameter is taken back where it goes against the gradient.
+        bounds: the parameter is brought into an interval.
         ema: a moving average follows the parameter; it lies behind the state.
         clip_norm: the gradient is multiplied by `clip_coef`, the last scalar, which depends on all gradients.
         zero_grads: the gradient is set to zero afterwards. The loops do that, as a rule cannot write to gradients.
@@ -28,6 +29,7 @@ class Fused(NamedTuple):
     weight_decay: bool = False
     decoupled: bool = False
     cautious: bool = False
+    bounds: bool = False
     ema: bool = False
     clip_norm: bool = False
     zero_grads: bool = False
@@ -56,6 +58,7 @@ SCALARS: dict[str, tuple[str, ...]] = {
     "clip_value": ("clip_value",),
     "weight_decay": ("weight_decay",),
     "decoupled": ("decoupled",),
+    "bounds": ("low", "high"),
     "ema": ("ema",),
     "clip_norm": ("clip_norm",),
 }
@@ -77,7 +80,7 @@ def signature(rule: Rule, slots: int, fused: Fused) -> Signature:
 def around(rule: Rule, count: int, slots: int, fused: Fused, as_tuple: Rule) -> Rule:
     """The function of one element: `(p, g, *state[, average], *scalars) -> (p, *state[, average])`.
 
-    Its order: what is done to the gradient, weight decay, the rule, what is taken back of it, the average.
+    Its order: what is done to the gradient, weight decay, the rule, what is taken back of it, the bounds, the average.
 
     Args:
         rule: callable where this function will be.
@@ -92,8 +95,8 @@ def around(rule: Rule, count: int, slots: int, fused: Fused, as_tuple: Rule) -> 
     behind = first + count
     places = {name: behind + i for i, name in enumerate(fused.scalars)}
     # Numba takes these closed-over values for constants, and leaves out the branches that are never taken.
-    has_scale, has_clip_value, has_decay, has_decoupled, is_cautious, has_average, has_clip_norm, _ = fused
-    scale, limit, decay, shrink, weight, clip_coef = (
+    has_scale, has_clip_value, has_decay, has_decoupled, is_cautious, has_bounds, has_average, has_clip_norm, _ = fused
+    scale, limit, decay, shrink, low, high, weight, clip_coef = (
         places.get(name, 0) for names in SCALARS.values() for name in names
     )
 
@@ -117,6 +120,9 @@ def around(rule: Rule, count: int, slots: int, fused: Fused, as_tuple: Rule) -> 
             q = p if g == 0 else new[0]
             lower, higher = p if q > p else q, p if q < p else q
             new = (lower if g > 0 else higher,) + new[1:]
+        if has_bounds:
+            q = new[0]
+            new = (numbers[low] if q < numbers[low] else numbers[high] if q > numbers[high] else q,) + new[1:]
         if has_average:
             return new + (numbers[slots] + numbers[weight] * (new[0] - numbers[slots]),)
         return new

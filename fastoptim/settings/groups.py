@@ -8,7 +8,14 @@ from fastoptim.settings.fields import Field
 
 # The options that may differ from name to name. An optimizer may declare a hyperparameter of the same name. Then the
 # option is off, with this value.
-OFF = {"weight_decay": 0.0, "decoupled": False, "clip_value": None, "maximize": False}
+OFF = {
+    "weight_decay": 0.0,
+    "decoupled": False,
+    "clip_value": None,
+    "maximize": False,
+    "bounds": None,
+    "nonnegative": False,
+}
 
 
 class ReadOnly(Mapping[Any, Any]):

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from fastoptim.kernels.stages import Stage
+from fastoptim.settings.bounds import Bounds
 from fastoptim.settings.data import values_from_data
 from fastoptim.settings.declared import Declared
-from fastoptim.settings.fields import Count, Number, Switch, nonnegative, option
+from fastoptim.settings.fields import Count, Number, Switch, option
+from fastoptim.settings.fields import nonnegative as nonnegative_number  # one of the options is called so
 from fastoptim.settings.groups import OFF, Groups
 from fastoptim.settings.plan import Plan
 
@@ -39,6 +41,9 @@ class Options(Declared):
             https://arxiv.org/abs/1711.05101).
         cautious: an element stays where it is if the formula moves it along its gradient and not against it (Liang et
             al. 2024, https://arxiv.org/abs/2411.16085, without rescaling). Decoupled decay is made all the same.
+        bounds: `(low, high)`: elements that the step has left below low are set to low, above high to high. None is no
+            bound: `(0, None)`. Both numbers are rounded to the parameter's dtype.
+        nonnegative: the same as `bounds=(0, None)`. With both, both hold.
         ema: the part of an average of each parameter that stays from one step to the next. It begins as the parameter
             before the first step. See `averages` and `averaged`.
         zero_grads: set the gradients to zero afterwards, for those who add to them.
@@ -56,9 +61,11 @@ class Options(Declared):
     clip_norm: float | None = option(_limit, default=None, kw_only=True)
     clip_value: float | None = option(_limit, default=None, kw_only=True)
     maximize: bool = option(Switch, default=False, kw_only=True)
-    weight_decay: Number = option(nonnegative, default=0.0, kw_only=True)
+    weight_decay: Number = option(nonnegative_number, default=0.0, kw_only=True)
     decoupled: bool = option(Switch, default=False, kw_only=True)
     cautious: bool = option(Switch, default=False, kw_only=True)
+    bounds: Bounds = option(Bounds, default=None, kw_only=True)
+    nonnegative: bool = option(Switch, default=False, kw_only=True)
     ema: float | None = option(_ema, default=None, kw_only=True)
     zero_grads: bool = option(Switch, default=False, kw_only=True)
     skip_nonfinite: bool = option(Switch, default=False, kw_only=True)

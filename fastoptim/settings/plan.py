@@ -150,6 +150,7 @@ def _fused(values: Mapping[str, Any], off: Mapping[str, Any], accumulates: bool)
         weight_decay=False in decays,
         decoupled=True in decays,
         cautious=values["cautious"],
+        bounds=any(each["nonnegative"] or each["bounds"] is not None for each in members),
         ema=values["ema"] is not None,
         clip_norm=values["clip_norm"] is not None,
         zero_grads=values["zero_grads"] or accumulates,
