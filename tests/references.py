@@ -85,6 +85,7 @@ OPTIONS = {
     "maximize": False,
     "zero_grads": False,
     "groups": None,
+    "frozen": (),
 }
 
 # Each of them by itself, but that what is decoupled has to be something. Names end in 1 or do not, or begin with b.
@@ -108,15 +109,17 @@ ALONE = {
     "maximize": {"maximize": True},
     "zero_grads": {"zero_grads": True},
     "groups": {"groups": GROUPS},
+    "frozen": {"frozen": ("*[02s]",)},  # one name at least of those that tests have
 }
 # Some together, which takes fewer loops to be compiled: tests have these for few optimizers, and each alone for Adam.
 SEVERAL = {
     "decay and norm": ("weight_decay", "clip_norm", "skip_nonfinite", "cautious"),
     "decoupled decay and averages": ("decoupled", "ema", "groups", "bounds"),
-    "sums of gradients": ("clip_value", "grad_scale", "maximize", "accumulate", "zero_grads", "nonnegative"),
+    "sums of gradients": ("clip_value", "grad_scale", "maximize", "accumulate", "zero_grads", "nonnegative", "frozen"),
 }
 SEVERAL = {key: {k: v for name in names for k, v in ALONE[name].items()} for key, names in SEVERAL.items()}
 EVERYTHING = {"lr": schedules.exponential(0.02, 0.8)} | {k: v for case in ALONE.values() for k, v in case.items()}
+del EVERYTHING["frozen"]  # which is no part of a step; see test_frozen for the two together
 
 
 def norm_of(gradients):
@@ -178,11 +181,16 @@ class Reference:
         value = chosen[what] if what in chosen else getattr(self.opt, what)
         return value(self.scheduled) if callable(value) else value
 
+    def is_frozen(self, name):
+        patterns = self.value("frozen")
+        return any(fnmatchcase(str(name), x) for x in ([patterns] if isinstance(patterns, str) else patterns))
+
     def update(self, grads):
         with np.errstate(all="ignore"):
-            self._update({name: grads[name] for name in self.params if grads[name] is not None})
+            names = [name for name in self.params if not self.is_frozen(name)]
+            self._update({name: grads[name] for name in names if grads[name] is not None}, names)
 
-    def _update(self, grads):
+    def _update(self, grads, names):
         grads = {name: np.asarray(g).astype(self.dtypes[name]).astype(np.float64) for name, g in grads.items()}
 
         if self.value("skip_nonfinite") and not all(np.isfinite(g).all() for g in grads.values()):
@@ -192,7 +200,7 @@ class Reference:
         for name, g in grads.items():
             self.sums[name] = self.sums.get(name, 0) + g / self.value("grad_scale")
         due = {}
-        for name in self.params:
+        for name in names:
             self.micro_steps[name] = self.micro_steps.get(name, 0) + 1
             if self.micro_steps[name] >= self.value("accumulate"):
                 due.setdefault(self.micro_steps.pop(name), []).append(name)

@@ -55,7 +55,7 @@ def test_each_hyperparameter_of_a_group(cls, rng):
 
 
 NOT_IN_GROUPS = ("cautious", "clip_norm", "accumulate", "ema", "grad_scale", "skip_nonfinite", "zero_grads", "groups",
-                 "capturable", "learning_rate", "momentum", "rule", "iter", 5)  # fmt: skip
+                 "frozen", "capturable", "learning_rate", "momentum", "rule", "iter", 5)  # fmt: skip
 
 WRONG_GROUPS = [{name: 1} for name in NOT_IN_GROUPS] + [
     {"lr": -1},

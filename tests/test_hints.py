@@ -23,6 +23,8 @@ from support import OPTIMIZERS
         (Adam, "betas", "did you mean beta1 and beta2"),
         (Adam, "epsilon", "did you mean eps"),
         (AdaGrad, "max_grad_norm", "did you mean clip_norm"),
+        (AdaGrad, "requires_grad", "did you mean frozen"),
+        (AdaGrad, "constraint", "did you mean bounds or nonnegative"),
         (AdaGrad, "weight_decya", "did you mean weight_decay"),
     ],
 )

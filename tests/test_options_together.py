@@ -47,6 +47,7 @@ VALUES = {
             {"0": {"clip_value": 0.2, "maximize": False}, "?": {"weight_decay": 0, "lr": 0.03}},
         ]
     ),
+    "frozen": st.sampled_from(["0", ["1", "0"], ("[1-9]",)]),
 }
 
 
@@ -151,7 +152,7 @@ def test_any_mixture(together, described, calls, data):
     names, classes, dtypes = TOGETHER[together]
     cls = data.draw(st.sampled_from(classes), label="optimizer")
     options = {name: data.draw(VALUES[name], label=name) for name in sorted(names | {"lr"})}
-    if "groups" in options:
+    if options.keys() & {"groups", "frozen"}:
         described = [((3,), 0, None, "C", "C", 0)] * 2 + described  # so that each pattern has a name
     appearing = {
         str(i): (LAYOUTS[own](random(rng, shape, dtypes[which % len(dtypes)])), call)

@@ -89,6 +89,7 @@ WRONG = {
     "maximize": SWITCH,
     "zero_grads": SWITCH,
     "groups": [3, "W", [("W", {})], {"W": 3}, {"b": 0.1}, {"W": None}, {3: {"lr": 0.1}}, {1: {}}],
+    "frozen": [3, None, b"W", ["W", 3], {"W"}, {"W": 1}, lambda step: "W"],
     "capturable": SWITCH,
 }
 

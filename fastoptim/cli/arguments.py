@@ -25,6 +25,7 @@ SWITCHED_ON: dict[str, Any] = {
     "bounds": (-1.0, 1.0),
     "ema": 0.9,
     "groups": {"*": {}},
+    "frozen": (),  # kernels do not know of it
 }
 EPOCHS = 30  # every optimizer is past 95 % by then
 SEEDS = 2**32  # what scikit-learn takes

@@ -10,6 +10,7 @@ from fastoptim.settings.declared import Declared
 from fastoptim.settings.fields import Count, Number, Switch, option
 from fastoptim.settings.fields import nonnegative as nonnegative_number  # one of the options is called so
 from fastoptim.settings.groups import OFF, Groups
+from fastoptim.settings.patterns import Patterns
 from fastoptim.settings.plan import Plan
 
 
@@ -50,6 +51,8 @@ class Options(Declared):
         skip_nonfinite: if an element of the gradients is inf or nan, make no step, and count it in `opt.skipped`.
         groups: other values for some names: `{"b*": {"weight_decay": 0.0}}`. The first glob pattern that matches a name
             holds for it. At the first update, each pattern has to match a name of `params`.
+        frozen: a glob pattern of names, or several: these parameters stay as they are, and have no state, no decay and
+            no count. They need no gradients, and those that there are are left alone. Each pattern has to match a name.
         capturable: keep the step count in a GPU's memory, so that CUDA graphs can capture an update.
 
     An optimizer's own numbers and `weight_decay` may be schedules: callables of the step, 0 at the first, that return a
@@ -70,6 +73,7 @@ class Options(Declared):
     zero_grads: bool = option(Switch, default=False, kw_only=True)
     skip_nonfinite: bool = option(Switch, default=False, kw_only=True)
     groups: Mapping[str, Mapping[str, Any]] | None = option(Groups, default=None, kw_only=True)
+    frozen: Patterns = option(Patterns, default=(), kw_only=True)
     capturable: bool = option(Switch, default=False, kw_only=True)
     _off: ClassVar[dict[str, Any]] = {}
 

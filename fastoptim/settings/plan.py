@@ -6,7 +6,7 @@ from typing import Any
 from fastoptim.kernels.fuse import Fused
 from fastoptim.kernels.stages import Stage
 from fastoptim.settings.fields import Field
-from fastoptim.settings.groups import group_of
+from fastoptim.settings.patterns import first_match
 from fastoptim.settings.rows import Kind, Numbers, Rows, WrongScalarsError
 from fastoptim.settings.varied import Varied
 
@@ -25,10 +25,12 @@ class Plan:
         fused: the options that the pass includes.
         stages: those of a step, with the options included.
         patterns: of the groups.
+        frozen: the patterns of names that do not take part.
         clip_norm, skip_nonfinite: the options.
         needs_norm: whether the norm of the gradients has to be known.
         is_plain: whether a step needs the numbers of `scalars` and nothing else.
         capturable: the option.
+        is_direct: whether a call's arrays are looked up as they are: all names take part, and the host counts.
 
     Raises:
         ValueError: the options cannot go together.
@@ -43,7 +45,7 @@ class Plan:
         accumulates: bool,
     ) -> None:
         groups = values["groups"] or {}
-        self.patterns = tuple(groups)
+        self.patterns, self.frozen = tuple(groups), values["frozen"]
         self.accumulates, self.fused = accumulates, _fused(values, off, accumulates)
         self.clip_norm: float | None = values["clip_norm"]
         self._grad_scale: float = values["grad_scale"]
@@ -51,6 +53,7 @@ class Plan:
         self.skip_nonfinite: bool = values["skip_nonfinite"]
         self.needs_norm = self.fused.clip_norm or self.skip_nonfinite
         self.capturable: bool = values["capturable"]
+        self.is_direct = not (self.capturable or self.frozen)
         self.stages = [stage.including(self.fused) for stage in stages]
         self._scalar_count = sum(stage.scalar_count for stage in stages)
         schedules = {name: value for name in fields if name != "groups" and callable(value := values[name])}
@@ -69,7 +72,7 @@ class Plan:
 
     def group_of(self, name: Any) -> int | None:
         """The number of the group that a name is in."""
-        return group_of(self.patterns, name) if self.patterns else None
+        return first_match(self.patterns, name) if self.patterns else None
 
     def rows(self, numbers: Numbers, kinds: Sequence[Kind], divisor: float) -> Rows:
         """The numbers of a step, a row for each kind of name.

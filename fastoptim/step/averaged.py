@@ -6,24 +6,31 @@ from contextlib import contextmanager
 from fastoptim.arrays.devices import info_of
 from fastoptim.arrays.flat import FlatDict
 from fastoptim.arrays.named import ByName, by_name
+from fastoptim.settings.patterns import first_match
 from fastoptim.step.checks import check_like
 from fastoptim.step.stepper import Stepper
 
 
 @contextmanager
-def holding_averages(stepper: Stepper, averages: FlatDict | None, params: ByName) -> Iterator[None]:
+def holding_averages(
+    stepper: Stepper, averages: FlatDict | None, frozen: tuple[str, ...], params: ByName
+) -> Iterator[None]:
     """Within it, the parameters hold their averages, and the stepper makes no step. See `Optimizer.averaged`.
 
     Raises:
         RuntimeError: there are no averages, or the parameters are the averages already.
-        KeyError: a parameter has no average yet.
+        KeyError: a parameter has no average yet, and no pattern of `frozen` matches its name.
         TypeError, ValueError: an array is not what it was when it was updated. Nothing has changed then.
     """
     if averages is None:
         raise RuntimeError("averaged: there are no averages, expected an optimizer with ema=...")
     if stepper.is_averaged:
         raise RuntimeError("averaged: the parameters are the averages already")
-    arrays = dict(by_name(params, "params"))
+    arrays = {
+        name: array
+        for name, array in by_name(params, "params").items()
+        if name in averages or first_match(frozen, name) is None
+    }
     for name, array in arrays.items():
         what = f"params[{name!r}]"
         if name not in averages:

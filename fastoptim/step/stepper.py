@@ -7,7 +7,6 @@ from typing import Any
 from fastoptim.arrays.memory import Memory
 from fastoptim.kernels.reduce import clip_coef
 from fastoptim.settings.algorithm import Algorithm
-from fastoptim.settings.groups import check_matched
 from fastoptim.settings.plan import Plan
 from fastoptim.settings.rows import Rows
 from fastoptim.state.counts import StepCounts
@@ -15,6 +14,7 @@ from fastoptim.state.store import StateStore
 from fastoptim.step.bind import Binder
 from fastoptim.step.bound import BoundStep
 from fastoptim.step.cache import BoundSteps, Found
+from fastoptim.step.patterns import NamePatterns
 from fastoptim.step.staged import Scratch
 
 
@@ -29,6 +29,7 @@ class Stepper:
         store: state and averages.
         counts: each name's steps.
         steps: the bound steps that are kept.
+        patterns: of the names in groups, and of those that are frozen.
         norm: of the gradients of the last step that needed it: a float, or what becomes one; None before.
         planned: what the options come to; None until that has been looked at.
         is_averaged: whether the parameters hold the averages for a while, so that no step may be made.
@@ -39,9 +40,8 @@ class Stepper:
         self.norm: Any = None
         self.is_averaged = False
         self.planned: Plan | None = None
-        self.steps, self._scratch = BoundSteps(), Scratch()
+        self.steps, self.patterns, self._scratch = BoundSteps(), NamePatterns(), Scratch()
         self._plan: Plan | None = None  # the last one, for which steps were bound
-        self._matched: tuple[str, ...] = ()  # the patterns of groups that have each matched a name
 
     def move(self, memory: Memory) -> None:
         """Go on in another memory."""
@@ -80,15 +80,11 @@ class Stepper:
             self.planned = self._plan = plan
         return plan
 
-    def check_groups(self, plan: Plan, params: Mapping[Any, Any]) -> None:
-        """Refuse a pattern of `groups` that matches no name, at the first call that has it.
-
-        Raises:
-            ValueError
-        """
-        if plan.patterns != self._matched:
-            check_matched(plan.patterns, (*params, *self.counts.names), params)
-            self._matched = plan.patterns
+    def taking_part(
+        self, plan: Plan, params: Mapping[Any, Any], grads: Mapping[Any, Any]
+    ) -> tuple[Mapping[Any, Any], Mapping[Any, Any]]:
+        """The arrays of a call without those that are frozen. For errors see `NamePatterns`."""
+        return self.patterns.taking_part(plan, params, grads, self.counts.names)
 
     def find(self, algorithm: Algorithm, plan: Plan, params: Mapping[Any, Any], grads: Mapping[Any, Any]) -> Found:
         """The step that takes these arrays: a known one, or a new one. No array, state or count changes.
@@ -109,7 +105,7 @@ class Stepper:
         """
         if self.is_averaged:
             raise RuntimeError("update: the parameters are the averages, expected the end of `with opt.averaged(...)`")
-        self.check_groups(plan, params)
+        self.patterns.check(plan, params, self.counts.names)
         return Binder(algorithm, plan, self.store, self.counts, self.steps, self._scratch).bind(params, grads)
 
     def rows(self, algorithm: Algorithm, plan: Plan, found: Found, divisor: float) -> Rows:
