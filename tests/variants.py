@@ -138,6 +138,13 @@ WRONG_OF_KIND = {
 WRONG = {
     "weight_decay": NUMBER,
     "decoupled": [*SWITCH, lambda step: True],
+    "cautious": [*SWITCH, "rescaled", lambda step: True],
+    "bounds": [
+        *(0, "01", {0: 1}, lambda step: (0, 1)),
+        *((0,), (0, 1, 2), ("0", 1), ([0.1], 1)),
+        *((1, 0), (math.nan, 1), (0, math.nan), (math.inf, None), (None, -math.inf), (0, 1e39)),
+    ],
+    "nonnegative": SWITCH,
     "clip_norm": POSITIVE,
     "clip_value": POSITIVE,
     "grad_scale": [*POSITIVE, -2, None],
@@ -147,6 +154,7 @@ WRONG = {
     "maximize": SWITCH,
     "zero_grads": SWITCH,
     "groups": [3, "W", [("W", {})], {"W": 3}, {"b": 0.1}, {"W": None}, {3: {"lr": 0.1}}, {1: {}}],
+    "frozen": [3, None, b"W", ["W", 3], {"W"}, {"W": 1}, lambda step: "W"],
     "capturable": SWITCH,
 }
 

@@ -7,7 +7,7 @@ from fastoptim.kernels.fuse import Fused
 from fastoptim.kernels.table import PerArray
 from fastoptim.settings.carry import Carry
 from fastoptim.settings.fields import Field
-from fastoptim.settings.groups import group_of
+from fastoptim.settings.patterns import first_match
 from fastoptim.settings.rows import Kind, Numbers, Rows, WrongScalarsError, numbers_of
 from fastoptim.settings.varied import Varied
 
@@ -33,10 +33,12 @@ class Plan:
         in_order: whether the state has to lie in C order, as sums over it are part of the step.
         statistics: the option.
         patterns: of the groups.
+        frozen: the patterns of names that do not take part.
         clip_norm, skip_nonfinite: the options.
         needs_norm: whether the norm of the gradients has to be known.
         is_plain: whether a step needs the numbers of `scalars` and nothing else.
         capturable: the option.
+        is_direct: whether a call's arrays are looked up as they are: all names take part, and the host counts.
 
     Raises:
         ValueError: the options cannot go together.
@@ -53,7 +55,7 @@ class Plan:
         ask: Callable[[Numbers, int, Carry], tuple[Any, Carry]] = numbers_of,
     ) -> None:
         groups, self._ask = values["groups"] or {}, ask
-        self.patterns = tuple(groups)
+        self.patterns, self.frozen = tuple(groups), values["frozen"]
         self.accumulates, self.fused = accumulates, _fused(values, off, accumulates)
         self.clip_norm: float | None = values["clip_norm"]
         self._grad_scale: float = values["grad_scale"]
@@ -67,6 +69,7 @@ class Plan:
         self.by_array = self.per_array.is_summed or bool(matrix_stages)
         self.in_order = len(stages) > 1 or bool(matrix_stages)
         self._scalar_count = stages[-1].scalar_count
+        self.is_direct = not (self.capturable or self.frozen)
         schedules = {name: value for name in fields if name != "groups" and callable(value := values[name])}
         self._base = Varied(values, schedules, fields, off, self.fused)
         self._groups = [Varied(values, group, fields, off, self.fused) for group in groups.values()]
@@ -88,7 +91,7 @@ class Plan:
 
     def group_of(self, name: Any) -> int | None:
         """The number of the group that a name is in."""
-        return group_of(self.patterns, name) if self.patterns else None
+        return first_match(self.patterns, name) if self.patterns else None
 
     def rows(self, numbers: Numbers, kinds: Sequence[Kind], divisor: float) -> Rows:
         """The numbers of a step, a row for each kind of name.
@@ -146,6 +149,8 @@ def _fused(values: Mapping[str, Any], off: Mapping[str, Any], accumulates: bool)
         clip_value=any(each["clip_value"] is not None for each in members),
         weight_decay=False in decays,
         decoupled=True in decays,
+        cautious=values["cautious"],
+        bounds=any(each["nonnegative"] or each["bounds"] is not None for each in members),
         ema=values["ema"] is not None,
         clip_norm=values["clip_norm"] is not None,
         zero_grads=values["zero_grads"] or accumulates,
