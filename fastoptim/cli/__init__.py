@@ -90,7 +90,7 @@ def _warmup(options: argparse.Namespace) -> int:
     try:
         optimizers = [cls(**values) for cls in _selected(options) for values in sets]
         for opt in optimizers:
-            opt.plan(opt.stages, accumulates=False)  # refuses options that cannot go together
+            opt.plan(opt.stages, opt.matrix_stages, accumulates=False)  # refuses options that cannot go together
     except (TypeError, ValueError) as error:
         print(f"fastoptim warmup: {error}", file=sys.stderr)
         return 2

@@ -10,6 +10,7 @@ from fastoptim.kernels.adapt import adapted, arguments_of
 from fastoptim.kernels.cpu import LINE
 from fastoptim.kernels.fuse import NOTHING, Fused
 from fastoptim.kernels.launch import Launch
+from fastoptim.kernels.matrices import Matrices, Prepared, keep_gradient, take_update
 from fastoptim.kernels.reductions import Group, ReductionKernels, Summed, block_launch
 from fastoptim.kernels.rule import Rule, arguments, is_rule
 from fastoptim.kernels.storage import storage_of
@@ -164,7 +165,12 @@ class Reduction:
 
 
 def stages_of(
-    owner: str, rule: Any, slots: tuple[str, ...], array_slots: tuple[str, ...], reductions: Sequence[Reduction]
+    owner: str,
+    rule: Any,
+    slots: tuple[str, ...],
+    array_slots: tuple[str, ...],
+    reductions: Sequence[Reduction],
+    matrices: Matrices | None = None,
 ) -> tuple[Any, ...]:
     """The stages of a rule and what has to be summed before it.
 
@@ -174,20 +180,17 @@ def stages_of(
         slots: the names of its state, as it has them behind `p` and `g`.
         array_slots: the names of the state's numbers of an array.
         reductions: what is summed before.
+        matrices: how matrices are updated, whose function takes some of the step's numbers.
 
     Raises:
         TypeError: the rule is not declared, or has other slots.
     """
-    if not is_rule(rule):
-        raise TypeError(f"{owner}: its rule {rule!r} is not declared, put @fastoptim.rule before it")
-    names = arguments(rule)[2:]
-    if names[: len(slots)] != slots:
-        raise TypeError(f"{owner}: its slots are {slots}, but its rule has {names} behind p and g")
-    if not reductions:
+    _check_rule(owner, rule, slots)
+    if not reductions and not matrices:
         return (Elementwise(rule, slots, Kernels(rule, len(slots), owner=owner)),)
     given = tuple(dict.fromkeys(name for each in reductions for name in each.results))
-    per_array = PerArray(array_slots, given, is_summed=True)
-    scalars = _scalars(reductions, rule, {"p", "g", "size", *slots, *array_slots, *given})
+    per_array = PerArray(array_slots, given, is_summed=True) if reductions else NO_SUMS
+    scalars = scalars_of(rule, slots, array_slots, reductions, matrices)
     every = "p", "g", *slots, *array_slots, *given, *scalars
     summed, before = list[Summed](), tuple[str, ...]()
     for each in reductions:
@@ -198,11 +201,40 @@ def stages_of(
     return *summed, Elementwise(rule, slots, last, per_array)
 
 
-def _scalars(reductions: Sequence[Reduction], rule: Rule, others: set[str]) -> tuple[str, ...]:
+def matrix_stages(owner: str, matrices: Matrices, scalars: tuple[str, ...]) -> tuple[Any, ...]:
+    """The stages around the function of matrices. Between them, the update is their only slot."""
+    per_array, update = PerArray(is_summed=True), ("update",)
+    prepared = ReductionKernels(keep_gradient, (), (), update, per_array, (), scalars, False, NOTHING, owner)
+    last = Kernels(adapted(take_update, ("p", "g", "update", *scalars)), 1, owner=owner, per_array=per_array)
+    return Prepared(prepared), Elementwise(take_update, update, last, per_array)
+
+
+def evaluation_stage(owner: str, rule: Any, slots: tuple[str, ...]) -> Elementwise:
+    """The stage of a rule that returns `p` alone, and leaves the state as it is. For arguments and errors see above."""
+    _check_rule(owner, rule, slots)
+    return Elementwise(rule, slots, Kernels(rule, len(slots), owner=owner, writes_state=False))
+
+
+def _check_rule(owner: str, rule: Any, slots: tuple[str, ...]) -> None:
+    if not is_rule(rule):
+        raise TypeError(f"{owner}: its rule {rule!r} is not declared, put @fastoptim.rule before it")
+    names = arguments(rule)[2:]
+    if names[: len(slots)] != slots:
+        raise TypeError(f"{owner}: its slots are {slots}, but its rule has {names} behind p and g")
+
+
+def scalars_of(
+    rule: Rule,
+    slots: tuple[str, ...],
+    array_slots: tuple[str, ...],
+    reductions: Sequence[Reduction],
+    matrices: Matrices | None,
+) -> tuple[str, ...]:
     """The names of the step's numbers, in the order in which the stages name them first."""
+    others = {"p", "g", "size", *slots, *array_slots, *(name for each in reductions for name in each.results)}
     found: dict[str, None] = {}
     for each in reductions:
-        known = others | set(each.sums)
         for function in (each.rule, *each.functions):
-            found |= {name: None for name in arguments_of(function) if name not in known}
-    return tuple(found | {name: None for name in arguments(rule) if name not in others})
+            found |= {name: None for name in arguments_of(function) if name not in others | set(each.sums)}
+    found |= {name: None for name in arguments(rule) if name not in others}
+    return tuple(found | dict.fromkeys(matrices.scalars if matrices else ()))

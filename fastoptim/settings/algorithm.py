@@ -2,17 +2,20 @@
 
 import copy
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 from fastoptim.kernels import Kernels
+from fastoptim.kernels.matrices import Matrices
 from fastoptim.kernels.rule import Rule
-from fastoptim.kernels.stages import Reduction, stages_of
+from fastoptim.kernels.stages import Elementwise, Reduction, evaluation_stage, matrix_stages, stages_of
+from fastoptim.settings.carry import Carry
+from fastoptim.settings.carry import declared as declared_carry
 from fastoptim.settings.documented import documented
-from fastoptim.settings.fields import AlwaysOff, Field, Switch
+from fastoptim.settings.fields import AlwaysNone, AlwaysOff, Field, Switch
 from fastoptim.settings.options import Options
-from fastoptim.settings.rows import WrongScalarsError
+from fastoptim.settings.rows import WrongScalarsError, numbers_of
 
 A = TypeVar("A", bound="Algorithm")
 _numbers = itertools.count()
@@ -50,11 +53,19 @@ class Algorithm(Options):
         array_slots: names of the state's numbers that each array has one of; or from such names to functions of the
             parameter's shape that return the state's shape, None where there is none.
         shared_slots: names of numbers of the state that all arrays share.
+        matrices: how matrices are updated, where they do not follow the rule.
         stages: what a step is made of: the reductions, and the rule, element by element.
+        matrix_stages: what is around the function of `matrices`.
         kernels: the rule's kernels, to call them yourself.
-        carry: a number that `scalars` needs from all steps before, such as a product of momentums. A class that has one
-            sets it to the number before the first step, and `next_carry` returns the number after each step. Each name
-            has its own: it is counted, saved and restored with the name's steps. `scalars` reads it as `self.carry`.
+        evaluation: a rule `(p, g, *slots, *numbers) -> p` for the parameters that a model is judged with, where these
+            are others than those it is trained with. It has the slots of the rule, leaves the state as it is, and takes
+            `p` for `g`. `with opt.averaged(params):` puts its results in the place of the parameters for a while.
+        carry: a number that `scalars` needs from all steps before, such as a product of momentums; or a tuple of
+            numbers, which may be a named one. A class that has one sets it to what it is before the first step, and
+            `next_carry` returns what it is after each step. Each name has its own: it is counted, saved and restored
+            with the name's steps. `scalars` reads it as `self.carry`.
+        carry_before: while `scalars` is asked, the carry before the step, where `carry` is the one after it.
+        full_batch: whether steps need the gradient of all data, as the noise of small batches misleads them.
     """
 
     rule: ClassVar[Rule]
@@ -64,29 +75,43 @@ class Algorithm(Options):
     reductions: ClassVar[tuple[Reduction, ...]] = ()
     array_slots: ClassVar[Any] = MappingProxyType({})
     shared_slots: ClassVar[tuple[str, ...]] = ()
+    matrices: ClassVar[Matrices | None] = None
     stages: ClassVar[Stages] = ()
+    matrix_stages: ClassVar[Stages] = ()
     kernels: ClassVar[Kernels]
     variant_stages: ClassVar[Mapping[tuple[str, ...], Stages]]
     _number: ClassVar[int]
-    carry: ClassVar[float | None] = None
+    evaluation: ClassVar[Rule | None] = None
+    evaluation_stage: ClassVar[Elementwise | None] = None
+    carry: ClassVar[Carry] = None
+    carry_before: ClassVar[Carry] = None
+    full_batch: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         own = vars(cls)
         if "rule" in own:  # what belongs to a base class's rule does not belong to this one
             cls.variants, cls.reductions = own.get("variants", {}), own.get("reductions", ())
             slots = own.get("array_slots", ())
-            cls.shared_slots = own.get("shared_slots", ())
+            cls.shared_slots, cls.matrices = own.get("shared_slots", ()), own.get("matrices")
             cls.array_slots = dict(slots if isinstance(slots, Mapping) else dict.fromkeys(slots, _one_number))
             cls.array_slots |= dict.fromkeys(cls.shared_slots, _one_number)
         if "rule" in own or "variants" in own:
             cls._mark_choosing_fields()
+        if "evaluation" in own:
+            cls._refuse_ema()
         super().__init_subclass__(**kwargs)
         if "rule" in own or ("variants" in own and hasattr(cls, "variant_stages")):
             cls.variant_stages = cls._stages_of_variants()
+            if cls.matrices is not None:
+                scalars = cls.variant_stages[()][-1].kernels.scalar_names
+                cls.matrix_stages = matrix_stages(cls.__name__, cls.matrices, scalars)
             for attribute, read in OF_THE_STAGES.items():
                 setattr(cls, attribute, _OfTheStages(read))
+        if {"rule", "variants", "slots", "evaluation"} & own.keys():
+            cls._declare_evaluation()
         if hasattr(cls, "variant_stages"):
             cls.__doc__ = documented(cls, Options.__doc__, cls._signature)
+        cls.carry = cls.carry_before = declared_carry(cls.carry, cls.__name__)
         cls._number = next(_numbers)  # the class is complete
 
     @classmethod
@@ -109,10 +134,31 @@ class Algorithm(Options):
             setattr(cls, name, changed if isinstance(default, Field) else changed.with_default(default, cls._fields))
 
     @classmethod
+    def _refuse_ema(cls) -> None:
+        """Refuse `ema` where there are evaluation parameters: of two averages, nobody knew which one to take."""
+        field: Field = Options._fields["ema"]
+        if cls.evaluation is not None:
+            field = AlwaysNone("the optimizer has evaluation parameters of its own, see `averaged`")
+            field.name = "ema"
+        setattr(cls, field.name, field)
+
+    @classmethod
+    def _declare_evaluation(cls) -> None:
+        rule, cls.evaluation_stage = cls.evaluation, None
+        if rule is None:
+            return
+        owner = f"{cls.__name__}.evaluation"
+        cls.evaluation = staticmethod(rule)
+        cls.evaluation_stage = evaluation_stage(owner, rule, cls.slots)
+        for variant, stages in cls.variant_stages.items():
+            if stages[-1].slots != cls.slots:
+                raise TypeError(f"{owner}: its slots are {cls.slots}, but with {variant} they are {stages[-1].slots}")
+
+    @classmethod
     def _stages_of_variants(cls) -> dict[tuple[str, ...], Stages]:
         """The stages of the class's own rule, and those of its variants, by the names that are on."""
         declared = vars(cls).get("rule", cls.rule)
-        others = tuple(cls.array_slots), cls.reductions
+        others = tuple(cls.array_slots), cls.reductions, cls.matrices
         stages: dict[tuple[str, ...], Stages] = {}
         stages[()] = stages_of(cls.__name__, getattr(declared, "__func__", declared), cls.slots, *others)
         for key, value in cls.variants.items():
@@ -142,22 +188,63 @@ class Algorithm(Options):
             found = " and ".join(variant)
             raise ValueError(f"{cls.__name__}: expected {known} to be on, or none of them; found {found}") from None
 
+    def is_matrix(self, name: Any, shape: tuple[int, ...]) -> bool:
+        """Whether a parameter is updated by the function of `matrices`."""
+        return self.matrices is not None and len(shape) == 2
+
+    @property
+    def stored_slots(self) -> tuple[str, ...]:
+        """The slots that all parameters have, each as long as the parameter."""
+        return () if self.matrices is not None else self.slots
+
+    @property
+    def shaped_slots(self) -> tuple[str, ...]:
+        """The slots of other shapes, or of some parameters alone."""
+        return tuple(self.array_slots if self.matrices is None else dict.fromkeys([*self.slots, *self.matrices.slots]))
+
+    def state_shape(self, slot: str, name: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """The shape of a parameter's state in one of the `shaped_slots`, None where it has none."""
+        if self.matrices is None:
+            found: tuple[int, ...] | None = self.array_slots[slot](shape)
+            return found
+        if self.is_matrix(name, shape):
+            return self.matrices.slots[slot](shape) if slot in self.matrices.slots else None
+        return shape if slot in self.slots else None
+
     def scalars(self, t: int) -> tuple[float, ...]:
         """The numbers of step `t` (1 is the first) that the rule has behind its state, computed in float64.
 
         It is called once for each step and each kind of name: names differ in their group, in how many steps they have
         made, and in what they carry. Meanwhile the attributes have the kind's values: those of its group, and what
-        schedules say. So it has to be a pure function of `t`, the hyperparameters and `carry`. It may not count calls,
-        keep numbers for later, or assign attributes.
+        schedules say. So it has to be a pure function of `t`, the hyperparameters, `carry` and `carry_before`. It may
+        not count calls, keep numbers for later, or assign attributes.
 
         Returns:
             A tuple of floats, in the order of the rule's last arguments.
         """
         raise NotImplementedError(f"{type(self).__name__}.scalars(t): expected a tuple of the rule's last arguments")
 
-    def next_carry(self, t: int) -> float | None:
+    def next_carry(self, t: int) -> Carry:
         """The carry after step `t`, where `self.carry` is the one before it. Pure, and called before `scalars`."""
         return self.carry
+
+    def evaluation_scalars(self, t: int) -> tuple[float, ...]:
+        """The numbers that the rule `evaluation` has behind the state, after step `t`.
+
+        It is as pure as `scalars`, and sees the attributes as that one did at step `t`.
+        """
+        return ()
+
+    def successive_scalars(self) -> Iterator[tuple[float, ...]]:
+        """What `scalars` returns for step 1, 2, 3, ..., without end, with what is carried from one to the next.
+
+        For kernels that are called by hand. Numbers that are assigned meanwhile hold from the next step. Schedules are
+        not asked: assign what they say.
+        """
+        carry = type(self).carry
+        for t in itertools.count(1):
+            scalars, carry = numbers_of(self, t, carry)
+            yield scalars
 
     def complaint(self, error: WrongScalarsError) -> ValueError:
         """What is wrong with what `scalars` returned, in a sentence."""

@@ -1,6 +1,6 @@
 """State that is not as long as a parameter: a number for each array, or one for each of its rows and columns."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -11,8 +11,8 @@ from fastoptim.arrays.memory import Array, Memory
 from fastoptim.state.saved import copy_from
 
 Shape = tuple[int, ...]
-# By slot: from a parameter's shape to that of the state, None for none.
-Shapes = Mapping[str, Callable[[Shape], Shape | None]]
+# From a slot, a parameter's name and its shape to the shape of the state, None for none.
+Shapes = Callable[[str, Any, Shape], Shape | None]
 
 
 class ShapedState:
@@ -43,7 +43,7 @@ class ShapedState:
         """
         for slot, own in self._arrays.items():
             if name in own:
-                expected, found = shapes[slot](param.shape), tuple(own[name].shape)
+                expected, found = shapes(slot, name, param.shape), tuple(own[name].shape)
                 if expected != found:
                     raise ValueError(
                         f"params[{name!r}]: its shape is {param.shape}, whose {slot} has the shape {expected}, but the "
@@ -58,7 +58,7 @@ class ShapedState:
         """The state that has these parameters, too."""
         new: dict[str, dict[Any, Array]] = {}
         for slot, own in self._arrays.items():
-            wanted = {name: (shapes[slot](x.shape), x.dtype) for name, x in params.items() if name not in own}
+            wanted = {name: (shapes(slot, name, x.shape), x.dtype) for name, x in params.items() if name not in own}
             new[slot] = self._new(slot, wanted, memory)
         if not any(new.values()):
             return self
@@ -91,9 +91,10 @@ class ShapedState:
                 copy_from(array, copies[slot][name], memory)
         return ShapedState(copies, self.shared)
 
-    def addresses(self, name: Any, memory: Memory) -> tuple[int, ...]:
-        """Where the state of a parameter begins in each slot, 0 where there is none."""
-        return tuple(memory.address(own[name]) if name in own else 0 for own in self._arrays.values())
+    def addresses(self, name: Any, slots: Sequence[str], memory: Memory) -> tuple[int, ...]:
+        """Where the state of a parameter begins in each of these slots, 0 where there is none."""
+        found = [self._arrays[slot].get(name) if slot in self._arrays else None for slot in slots]
+        return tuple(0 if array is None else memory.address(array) for array in found)
 
     def moved(self, before: Memory, memory: Memory) -> "ShapedState":
         """A copy in another memory."""

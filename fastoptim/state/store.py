@@ -201,9 +201,9 @@ class StateStore:
         start = self.memory.address(block) + own.offset * own.dtype.itemsize
         return tuple(start + row * block.strides[0] for row in range(len(self.slots)))
 
-    def numbers_of(self, name: Any) -> tuple[int, ...]:
-        """The addresses of the state of other shapes than the parameter's."""
-        return self.shaped.addresses(name, self.memory)
+    def shaped_addresses(self, name: Any, slots: Sequence[str]) -> tuple[int, ...]:
+        """The addresses of a parameter's state in slots of other shapes, 0 where there is none."""
+        return self.shaped.addresses(name, slots, self.memory)
 
     def flat_slices(self, layout: Layout) -> list[Slice] | None:
         """The slices of a layout's whole buffers, if the state of each lies in one run in the buffer's order."""

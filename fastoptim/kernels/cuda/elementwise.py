@@ -26,17 +26,25 @@ class CudaKernels:
     """One rule's kernels for CUDA. Each is compiled when it is first needed, in about two seconds."""
 
     def __init__(
-        self, rule: Rule, slots: int, fused: Fused = NOTHING, owner: str = "a kernel", per_array: PerArray = NO_SUMS
+        self,
+        rule: Rule,
+        slots: int,
+        fused: Fused = NOTHING,
+        owner: str = "a kernel",
+        per_array: PerArray = NO_SUMS,
+        writes_state: bool = True,
     ) -> None:
         self.rule, self.slots, self.fused, self._owner, self.per_array = rule, slots, fused, owner, per_array
+        self._writes_state = writes_state
         self.operands = 2 + len(signature(rule, slots, fused).slots)
         self._loaded: dict[tuple[Any, ...], Loaded] = {}
 
     def build(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> Source:
         """The kernel for a dtype; see `loops.build`."""
         storages = (Storage(dtype),) * self.operands
-        kernel = build(self.rule, self.slots, self.fused, storages, many, on_device, self.per_array)
-        accesses = self.operands, self.operands - 1 + self.fused.zero_grads
+        kernel = build(self.rule, self.slots, self.fused, storages, many, on_device, self.per_array, self._writes_state)
+        stored = self.operands - 1 if self._writes_state else 1
+        accesses = self.operands, stored + self.fused.zero_grads
         return Source(*kernel, accesses, NUMBERS_READ if self.per_array.number_count else ())
 
     def prepare(

@@ -13,7 +13,7 @@ from numba.extending import register_jitable
 from fastoptim.kernels.cuda.memory import INT64, SIMULATED, VECTOR, cuda, element_loader, element_storer, reader
 from fastoptim.kernels.cuda.rows import array_numbers, row_finder, step_numbers
 from fastoptim.kernels.cuda.simulated import simulated
-from fastoptim.kernels.fuse import Fused, around, signature, typed
+from fastoptim.kernels.fuse import Fused, around, signature, typed, typed_alone
 from fastoptim.kernels.memory import WORD
 from fastoptim.kernels.rule import Rule, arguments
 from fastoptim.kernels.storage import Storage
@@ -28,6 +28,7 @@ def build(
     many: bool,
     on_device: bool,
     per_array: PerArray = NO_SUMS,
+    writes_state: bool = True,
 ) -> tuple[Callable[..., None], tuple[Any, ...]]:
     """The kernel of a rule as a Python function, and the numba types of its arguments, which `Launch` passes.
 
@@ -40,6 +41,7 @@ def build(
             There is none where the table has numbers for each array.
         on_device: read the scalars from the device's memory. Otherwise they are arguments.
         per_array: what the table has for each array. Its numbers are the rule's first scalars.
+        writes_state: whether the rule returns the state, or `p` alone.
 
     Raises:
         ValueError: if the operands' dtypes differ.
@@ -55,10 +57,9 @@ def build(
     width = VECTOR // dtype.itemsize
     width_shift = width.bit_length() - 1
     load_one, load_vector = element_loader(storages, 1), element_loader(storages, width)
-    written = [operand for operand in range(operands) if operand != GRAD]
-    store_one = element_storer(storages, 1, written, fused.zero_grads)
-    store_vector = element_storer(storages, width, written, fused.zero_grads)
-    updated_one, updated_vector = _updated(rule, slots, fused, 1), _updated(rule, slots, fused, width)
+    written = [operand for operand in range(operands) if operand != GRAD] if writes_state else [PARAM]
+    store_one, store_vector = (element_storer(storages, count, written, fused.zero_grads) for count in (1, width))
+    updated_one, updated_vector = (_updated(rule, slots, fused, count, writes_state) for count in (1, width))
     differing_bits = _differing_bits(operands)
     row_bytes = columns(operands, per_array) * WORD
     addresses_at, scalar_row_and_end = reader(INT64, operands), reader(INT64, 2)
@@ -132,9 +133,10 @@ def _differing_bits(count: int) -> Callable[..., Any]:
     return register_jitable(lambda addresses: before(addresses) | (addresses[0] ^ addresses[last]))
 
 
-def _updated(rule: Rule, slots: int, fused: Fused, count: int) -> Callable[..., Any]:
+def _updated(rule: Rule, slots: int, fused: Fused, count: int, writes_state: bool) -> Callable[..., Any]:
     """`(lanes, scalars) -> ` the new numbers of each of `count` lanes. A lane is p, g and the state of one element."""
-    element = around(rule, len(arguments(rule)) - 2 - slots, slots, fused, typed)
+    as_tuple = typed if writes_state else typed_alone
+    element = around(rule, len(arguments(rule)) - 2 - slots, slots, fused, as_tuple)
     if SIMULATED:
         element = simulated(element)
         return lambda lanes, scalars: [element(*lane, *scalars) for lane in lanes]
