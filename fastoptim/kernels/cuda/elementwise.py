@@ -44,7 +44,8 @@ class CudaKernels:
         storages = (Storage(dtype),) * self.operands
         kernel = build(self.rule, self.slots, self.fused, storages, many, on_device, self.per_array, self._writes_state)
         stored = self.operands - 1 if self._writes_state else 1
-        accesses = self.operands, stored + self.fused.zero_grads
+        loaded = self.operands - self.per_array.is_summed  # behind sums, a rule may have no use for the gradient
+        accesses = loaded, stored + self.fused.zero_grads
         return Source(*kernel, accesses, NUMBERS_READ if self.per_array.number_count else ())
 
     def prepare(
