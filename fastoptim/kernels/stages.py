@@ -1,6 +1,7 @@
 """What a step is made of: stages, each of which goes over all arrays before the next one begins."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple, Protocol, Self
 
 from fastoptim.kernels import Kernels
@@ -59,6 +60,10 @@ class Elementwise(NamedTuple):
         """The same with options in the same pass."""
         return self._replace(kernels=self.kernels.including(fused))
 
+    def rescaled(self) -> "tuple[Summed, Elementwise]":
+        """A stage that counts where the rule goes against the gradient, and the same with what follows from that."""
+        return _rescaled(self)
+
     def measuring(self, names: tuple[str, ...]) -> "Elementwise | Measured":
         """The same with statistics of these names."""
         if not names:
@@ -72,6 +77,23 @@ class Elementwise(NamedTuple):
             Launch(compiled.address, x.table, x.scalars, x.elements, LINE, x.elements)
             for compiled, x in zip(passes, groups, strict=True)
         ]
+
+
+def cautious_scale(kept: float, size: float) -> float:
+    """The factor of Liang et al. 2024, Algorithm 1, by which the steps of the elements that make one are longer."""
+    return size / (kept + 1)
+
+
+@cache
+def _rescaled(stage: Elementwise) -> "tuple[Summed, Elementwise]":
+    before, slots, kernels = stage.per_array, stage.slots, stage.kernels
+    scalars, fused = kernels.scalar_names[: kernels.scalar_count - len(kernels.fused.scalars)], kernels.fused
+    per_array = PerArray(before.slots, (*before.given, cautious_scale.__name__), is_summed=True)
+    what = stage.rule, ("kept",), (cautious_scale,), slots, per_array, before.given, scalars
+    counted = Summed(ReductionKernels(*what, False, fused, kernels.owner, counts=True))
+    rule = adapted(stage.rule, ("p", "g", *slots, *per_array.slots, *per_array.given, *scalars))
+    last = Kernels(rule, len(slots), fused, kernels.owner, per_array)
+    return counted, Elementwise(stage.rule, slots, last, per_array)
 
 
 class Measured(NamedTuple):
