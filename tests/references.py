@@ -12,12 +12,15 @@ import numpy as np
 
 import formulas_adam
 import formulas_averaging
+import formulas_of_arrays
 import formulas_plain
 from fastoptim import schedules
 from support import OPTIMIZERS
 from variants import changed_options, own_hyperparameters
 
-REFERENCES = formulas_plain.FORMULAS | formulas_adam.FORMULAS | formulas_averaging.FORMULAS
+REFERENCES = (
+    formulas_plain.FORMULAS | formulas_adam.FORMULAS | formulas_averaging.FORMULAS | formulas_of_arrays.FORMULAS
+)
 # The optimizers that are compared with their formula. For any other one test fails, and says so:
 # `test_every_optimizer_has_a_reference`.
 WITH_REFERENCE = [cls for cls in OPTIMIZERS if cls.__name__ in REFERENCES]

@@ -15,6 +15,7 @@ from fastoptim.kernels.rule import Rule, arguments, fingerprint
 from fastoptim.kernels.storage import storage_of
 from fastoptim.kernels.table import GRAD, PerArray
 from fastoptim.kernels.totals import TotalsKernels
+from fastoptim.kernels.traffic import Used, used_by
 from fastoptim.kernels.unroll import repeat
 
 
@@ -97,6 +98,13 @@ class ReductionKernels:
             sums, functions, before, row, 2 + len(slots) + fused.ema, per_array, owner, over_all
         )
 
+    @property
+    def used(self) -> Used:
+        """What its rule reads and changes."""
+        rule, slots = self._made_of[0], self._made_of[3]
+        own = [name for name in arguments(rule)[2:] if name in slots]
+        return used_by(rule, ("p", "g", *own), own)
+
     def including(self, fused: Fused) -> "ReductionKernels":
         """The same with other options."""
         if fused not in self._variants:
@@ -113,6 +121,11 @@ class Summed(NamedTuple):
     def values(self) -> int:
         """How many values of an element it sums over an array."""
         return self.kernels.values
+
+    @property
+    def used(self) -> Used:
+        """What it reads and writes of an element, without options."""
+        return self.kernels.used
 
     def including(self, fused: Fused) -> "Summed":
         """The same with options in the same pass."""

@@ -10,10 +10,12 @@ from fastoptim.kernels.cpu import LINE
 from fastoptim.kernels.fuse import NOTHING, Fused
 from fastoptim.kernels.launch import Launch
 from fastoptim.kernels.matrices import Matrices, Prepared, keep_gradient, take_update
+from fastoptim.kernels.reduction_names import check_function, check_names
 from fastoptim.kernels.reductions import Group, ReductionKernels, Summed, block_launch
 from fastoptim.kernels.rule import Rule, arguments, is_rule
 from fastoptim.kernels.storage import storage_of
 from fastoptim.kernels.table import NO_SUMS, PerArray
+from fastoptim.kernels.traffic import Used, used_by
 
 
 class Stage(Protocol):
@@ -55,6 +57,11 @@ class Elementwise(NamedTuple):
     def scalar_count(self) -> int:
         """How many numbers of a step `scalars` returns."""
         return self.kernels.scalar_count
+
+    @property
+    def used(self) -> Used:
+        """What it reads and writes of an element, without options."""
+        return used_by(self.rule, ("p", "g", *self.slots), ("p", *self.slots))
 
     def including(self, fused: Fused) -> "Elementwise":
         """The same with options in the same pass."""
@@ -140,7 +147,7 @@ class Reduction:
             numbers of the state are those of `shared_slots`, and the step's numbers those of the first name.
 
     Raises:
-        TypeError: the rule is not declared, or there is neither a sum nor a function.
+        TypeError: the rule is not declared, there is no sum or no function, or a function has no name.
     """
 
     def __init__(
@@ -150,6 +157,8 @@ class Reduction:
             raise TypeError(f"Reduction: its rule {rule!r} is not declared, put @fastoptim.rule before it")
         if isinstance(sums, str) or not sums or not functions:
             raise TypeError(f"Reduction: expected names of sums and functions of them, got {sums!r} and {functions!r}")
+        for function in functions:
+            check_function(function)
         self.rule, self.sums, self.functions, self.over_all = rule, tuple(sums), functions, over_all
 
     @property
@@ -177,9 +186,10 @@ def stages_of(
         matrices: how matrices are updated, whose function takes some of the step's numbers.
 
     Raises:
-        TypeError: the rule is not declared, or has other slots.
+        TypeError: the rule is not declared, or has other slots; a name means two things, or is not known in time.
     """
     _check_rule(owner, rule, slots)
+    check_names(owner, rule, slots, array_slots, reductions)
     if not reductions and not matrices:
         return (Elementwise(rule, slots, Kernels(rule, len(slots), owner=owner)),)
     given = tuple(dict.fromkeys(name for each in reductions for name in each.results))
