@@ -1,9 +1,8 @@
 """Plain NumPy's whole step: the rule on whole arrays, and one pass for each thing that is around it."""
 
+import copy
 from fnmatch import fnmatchcase
-from functools import partial
 from math import sqrt
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,9 +23,8 @@ class PlainStep:
     def __init__(self, optimizer: Optimizer, params: Arrays) -> None:
         self.params, self._h, self._steps = params, options(optimizer), 0
         self._lr = self._h.lr if callable(self._h.lr) else None
-        cls: Any = type(optimizer)
-        rule: Any = SimpleNamespace(rule=cls.rule, slots=cls.slots, scalars=partial(cls.scalars, self._h))
-        self._rule = PlainNumpy(rule, params)
+        self._optimizer: Any = copy.copy(optimizer)  # whose learning rate is what the schedule says
+        self._rule = PlainNumpy(self._optimizer, params)
         self._decay = {name: number for name in params if (number := self._decay_of(name))}
         self.average = {} if self._h.ema is None else {name: param.copy() for name, param in params.items()}
 
@@ -40,7 +38,7 @@ class PlainStep:
         """Make a step."""
         h = self._h
         if self._lr:
-            h.lr = self._lr(self._steps)
+            self._optimizer.lr = h.lr = self._lr(self._steps)
             self._steps += 1
         if h.clip_norm is not None:
             norm = sqrt(sum(float(np.vdot(grad, grad)) for grad in grads.values()))

@@ -15,7 +15,8 @@ Numba kernels update your own arrays in place, on all cores, with the same bits 
     ([1.0, -2.0, 0.5], 3.0)
 
 Optimizers: `help(fastoptim.Adam)` explains one with its options.
-    SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam, Lion
+    SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adadelta, Rprop, Lion
+    Adam, AdamW, AdaMax, NAdam, RAdam, ADOPT, Adan, AdEMAMix
     get(name, **hyperparameters)    an optimizer by name: get("adam", lr=0.1)
     optimizers()                    all of them by name, yours included
 
@@ -43,17 +44,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fastoptim import schedules
+from fastoptim.algorithms.adadelta import Adadelta
 from fastoptim.algorithms.adafactor import Adafactor
 from fastoptim.algorithms.adagrad import AdaGrad
 from fastoptim.algorithms.adam import Adam
+from fastoptim.algorithms.adamax import AdaMax
+from fastoptim.algorithms.adamw import AdamW
+from fastoptim.algorithms.adan import Adan
+from fastoptim.algorithms.ademamix import AdEMAMix
+from fastoptim.algorithms.adopt import ADOPT
 from fastoptim.algorithms.lamb import LAMB
 from fastoptim.algorithms.lars import LARS
 from fastoptim.algorithms.lion import Lion
 from fastoptim.algorithms.momentum import Momentum
+from fastoptim.algorithms.nadam import NAdam
 from fastoptim.algorithms.nesterov import Nesterov
 from fastoptim.algorithms.novograd import NovoGrad
 from fastoptim.algorithms.prodigy import Prodigy
+from fastoptim.algorithms.radam import RAdam
 from fastoptim.algorithms.rmsprop import RMSprop
+from fastoptim.algorithms.rprop import Rprop
 from fastoptim.algorithms.sgd import SGD
 from fastoptim.arrays.flat import FlatDict, flatten
 from fastoptim.kernels.cuda.driver import cuda_info
@@ -67,24 +77,33 @@ from fastoptim.short_help import ShortHelp
 __version__ = "0.1.0"
 
 __all__ = [
+    "ADOPT",
     "LAMB",
     "LARS",
     "SGD",
+    "AdEMAMix",
     "AdaGrad",
+    "AdaMax",
+    "Adadelta",
     "Adafactor",
     "Adam",
+    "AdamW",
+    "Adan",
     "Checkpoint",
     "CheckpointError",
     "FlatDict",
     "Lion",
     "Momentum",
+    "NAdam",
     "Nesterov",
     "NovoGrad",
     "Number",
     "Optimizer",
     "Prodigy",
+    "RAdam",
     "RMSprop",
     "Reduction",
+    "Rprop",
     "cuda_info",
     "flatten",
     "fraction",

@@ -10,7 +10,7 @@ import numpy as np
 import fastoptim
 from fastoptim import Adam
 from references import EVERYTHING, SEVERAL
-from support import DTYPES, FEW, OPTIMIZERS
+from support import DTYPES, FEW, OPTIMIZERS, scalars_of_step
 
 SMALL, LARGE = 3, 40_000  # elements, for one thread and for several
 
@@ -24,8 +24,9 @@ def update(cls, dtype, size, options):
 
 def public_kernels(cls, dtype):
     p, state = np.ones(SMALL, dtype), np.zeros((len(cls.slots), SMALL), dtype)
+    scalars = scalars_of_step(cls(), 1)
     for kernel in cls.kernels.cpu, cls.kernels.cpu_serial:
-        kernel(p, p.copy(), state, cls().scalars(1))
+        kernel(p, p.copy(), state, scalars)
 
 
 WORK = [(update, (cls, dtype, size, {})) for cls in OPTIMIZERS for dtype in DTYPES for size in (SMALL, LARGE)]

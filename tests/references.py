@@ -1,7 +1,8 @@
 """Every optimizer's formula in float64 NumPy, slow and obvious: what the kernels are held against.
 
 A formula takes the parameter, the gradient, the state by slot, the step (1 is the first) and the hyperparameters, and
-returns the new parameter and state. What every optimizer takes beside them is done pass after pass in `Reference`.
+returns the new parameter and state, which may hold more than the slots. The formulas stand in `formulas_*.py`. What
+every optimizer takes beside them is done pass after pass in `Reference`.
 """
 
 from fnmatch import fnmatchcase
@@ -9,72 +10,13 @@ from functools import partial
 
 import numpy as np
 
+import formulas_adam
+import formulas_plain
 from fastoptim import schedules
 from support import OPTIMIZERS
+from variants import changed_options, own_hyperparameters
 
-
-def sgd(p, g, state, t, opt):
-    if "b" not in state:
-        return p - opt.lr * g, {}
-    b = g if t == 1 else opt.momentum * state["b"] + (1 - opt.dampening) * g
-    return p - opt.lr * (g + opt.momentum * b if opt.nesterov else b), {"b": b}
-
-
-def momentum(p, g, state, t, opt):
-    v = opt.momentum * state["v"] - opt.lr * g
-    return p + v, {"v": v}
-
-
-def nesterov(p, g, state, t, opt):
-    v = opt.momentum * state["v"] - opt.lr * g
-    return p + opt.momentum * v - opt.lr * g, {"v": v}
-
-
-def _root(h, opt):
-    return np.sqrt(h + opt.eps) if opt.eps_in_root else np.sqrt(h) + opt.eps
-
-
-def adagrad(p, g, state, t, opt):
-    h = state["h"] + g * g
-    return p - opt.lr * g / _root(h, opt), {"h": h}
-
-
-def rmsprop(p, g, state, t, opt):
-    new = {slot: opt.decay_rate * x + (1 - opt.decay_rate) * (g if slot == "mean" else g * g)
-           for slot, x in state.items() if slot != "b"}  # fmt: skip
-    step = g / _root(new["h"] - new["mean"] ** 2 if opt.centered else new["h"], opt)
-    if "b" in state:
-        new["b"] = step = opt.momentum * state["b"] + step
-    return p - opt.lr * step, new
-
-
-def adam(p, g, state, t, opt):
-    m = opt.beta1 * state["m"] + (1 - opt.beta1) * g
-    v = opt.beta2 * state["v"] + (1 - opt.beta2) * g * g
-    new = {"m": m, "v": v}
-    if opt.amsgrad:
-        new["v_max"] = v = np.maximum(state["v_max"], v)
-    if opt.eps_hat:  # section 2
-        step = opt.lr * np.sqrt(1 - opt.beta2**t) / (1 - opt.beta1**t) * m / _root(v, opt)
-    else:  # Algorithm 1
-        step = opt.lr * (m / (1 - opt.beta1**t)) / _root(v / (1 - opt.beta2**t), opt)
-    return p - step, new
-
-
-def lion(p, g, state, t, opt):
-    c = opt.beta1 * state["m"] + (1 - opt.beta1) * g
-    return p - opt.lr * np.sign(c), {"m": opt.beta2 * state["m"] + (1 - opt.beta2) * g}
-
-
-REFERENCES = {
-    "SGD": sgd,
-    "Momentum": momentum,
-    "Nesterov": nesterov,
-    "AdaGrad": adagrad,
-    "RMSprop": rmsprop,
-    "Adam": adam,
-    "Lion": lion,
-}
+REFERENCES = formulas_plain.FORMULAS | formulas_adam.FORMULAS
 # The optimizers that are compared with their formula. For any other one test fails, and says so:
 # `test_every_optimizer_has_a_reference`.
 WITH_REFERENCE = [cls for cls in OPTIMIZERS if cls.__name__ in REFERENCES]
@@ -150,7 +92,10 @@ class Reference:
     """
 
     def __init__(self, opt, params, options=None):
-        self.opt, self.formula, self.options = opt, REFERENCES[type(opt).__name__], dict(options or {})
+        cls = type(opt)
+        self.opt, self.formula, self.own = opt, REFERENCES[cls.__name__], own_hyperparameters(cls)
+        self.defaults = {name: value for name, value in OPTIONS.items() if name not in self.own} | changed_options(cls)
+        self.options = dict(options or {})
         self.params, self.state, self.dtypes = {}, {}, {}
         self.steps, self.ema, self.sums = {}, {}, {}
         self.micro_steps = {}
@@ -174,9 +119,13 @@ class Reference:
         """A hyperparameter or option at this step, for one name."""
         groups = self.options.get("groups") or {}
         group = next((values for pattern, values in groups.items() if fnmatchcase(str(name), pattern)), {})
-        chosen = {**OPTIONS, **self.options, **(group if name is not None else {})}
+        chosen = {**self.defaults, **self.options, **(group if name is not None else {})}
         value = chosen[what] if what in chosen else getattr(self.opt, what)
         return value(self.scheduled) if callable(value) else value
+
+    def option(self, what, name):
+        """An option that may differ by name. It is off where the optimizer has a hyperparameter of that name."""
+        return OPTIONS[what] if what in self.own else self.value(what, name)
 
     def update(self, grads):
         with np.errstate(all="ignore"):
@@ -208,20 +157,20 @@ class Reference:
             grads = {name: g * np.minimum(1, clip_norm / (self.grad_norm + 1e-6)) for name, g in grads.items()}
 
         for name, g in grads.items():
-            clip_value = self.value("clip_value", name)
+            clip_value = self.option("clip_value", name)
             if clip_value is not None:
                 grads[name] = np.clip(g, -clip_value, clip_value)
 
         for name, g in grads.items():
-            if self.value("maximize", name):
+            if self.option("maximize", name):
                 grads[name] = -g
 
         before = {name: self.params[name] for name in grads}
         for name, g in grads.items():
-            decay = self.value("weight_decay", name)
+            decay = self.option("weight_decay", name)
             if decay == 0:
                 continue
-            if self.value("decoupled", name):
+            if self.option("decoupled", name):
                 self.params[name] = before[name] - self.value("lr", name) * decay * before[name]
             else:
                 grads[name] = g + decay * before[name]

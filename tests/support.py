@@ -4,6 +4,7 @@ import copy
 import os
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,11 @@ DTYPES = [np.float32, np.float64]
 # |actual - expected| <= ATOL + RTOL * |expected|: some tens of roundings over the steps that tests make.
 RTOL = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-12}
 ATOL = {np.dtype(np.float32): 2e-6, np.dtype(np.float64): 1e-13}
+
+
+def scalars_of_step(opt, t):
+    """The numbers of step `t`, with what is carried there by the steps before."""
+    return next(islice(opt.successive_scalars(), t - 1, None))
 
 
 def assert_close(actual, expected, what=""):

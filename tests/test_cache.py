@@ -18,7 +18,8 @@ for name in sys.argv[1:]:
     opt.update(params, {k: v.copy() for k, v in params.items()})
     bound = bound_step(opt)
     opt.update(params, {k: v.copy() for k, v in params.items()})
-    cls.kernels.cpu(params["b"], params["b"].copy(), np.zeros((len(cls.slots), 3)), opt.scalars(1))
+    scalars = next(opt.successive_scalars())
+    cls.kernels.cpu(params["b"], params["b"].copy(), np.zeros((len(cls.slots), 3)), scalars)
     print(*hits_and_misses(update_pass(cls), cls.kernels.cpu, argument_guard()))
     print(bound is not None and bound_step(opt) is bound)
 """

@@ -1,49 +1,18 @@
-"""A number that follows from all steps before, in an optimizer of one's own: NAdam, held against PyTorch's."""
+"""A number that follows from all steps before: that of NAdam, held against PyTorch's."""
 
 import copy
 import pickle
-from math import sqrt
+from itertools import islice
 
 import numpy as np
 import pytest
 
 import fastoptim
-from fastoptim import Number, Optimizer, fraction, nonnegative, rule
+from fastoptim import Adam, NAdam
 from support import assert_close, assert_same_bits, random
 
 F4, F8 = np.float32, np.float64
 SHAPES = {"W": (4, 3), "b": (3,), "late": (5,), "slow W": (3, 2), "slow b": (2,)}
-
-
-@rule
-def nadam(p, g, m, v, for_g, for_m, one_minus_beta1, one_minus_beta2, root, eps):
-    m = m + one_minus_beta1 * (g - m)
-    v = v + one_minus_beta2 * (g * g - v)
-    return p - (for_g * g + for_m * m) / (sqrt(v) / root + eps), m, v
-
-
-class NAdam(Optimizer):
-    """Dozat 2016, "Incorporating Nesterov Momentum into Adam": the product of all momentums so far is carried."""
-
-    rule, slots = nadam, ("m", "v")
-    carry = 1.0
-    lr: Number = nonnegative(0.002)
-    beta1: Number = fraction(0.9)
-    beta2: Number = fraction(0.999)
-    eps: Number = nonnegative(1e-8)
-    momentum_decay: Number = nonnegative(0.004)
-
-    def momentum_at(self, t):
-        return self.beta1 * (1 - 0.5 * 0.96 ** (t * self.momentum_decay))
-
-    def next_carry(self, t):
-        return self.carry * self.momentum_at(t)
-
-    def scalars(self, t):
-        now, following = self.momentum_at(t), self.momentum_at(t + 1)
-        for_g = self.lr * (1 - now) / (1 - self.carry)
-        for_m = self.lr * following / (1 - self.carry * following)
-        return for_g, for_m, 1 - self.beta1, 1 - self.beta2, sqrt(1 - self.beta2**t), self.eps
 
 
 OPTIONS = {"groups": {"slow*": {"momentum_decay": 0.3, "lr": 0.01}}}
@@ -243,3 +212,19 @@ def test_a_carry_is_saved_as_a_float(number, tmp_path):
     twin = Returns()
     fastoptim.load(tmp_path / "file").restore(params, twin)
     assert twin.state_dict()["carry"] == {"p": 0.5}
+
+
+def test_the_numbers_of_successive_steps():
+    """For kernels that are called by hand: they are those of `update`, also when one is assigned on the way."""
+    p, state, g = np.ones(3, F4), np.zeros((2, 3), F4), np.full(3, 0.5, F4)
+    params, opt, twin = {"p": np.ones(3, F4)}, NAdam(), NAdam()
+    numbers = twin.successive_scalars()
+    for step in range(4):
+        opt.lr = twin.lr = 0.01 * (1 + step)
+        opt.update(params, {"p": g})
+        NAdam.kernels.cpu(p, g, state, next(numbers))
+    assert_same_bits(p, params["p"])
+    assert twin.carry == 1.0  # it was not used up
+    twin.update({"p": p}, {"p": g})
+    assert twin.state_dict()["carry"]["p"] == twin.mu(1)
+    assert list(islice(Adam().successive_scalars(), 3)) == [Adam().scalars(t) for t in (1, 2, 3)]

@@ -20,7 +20,7 @@ from fastoptim.kernels.cuda.launch import DeviceScalars
 from fastoptim.kernels.cuda.memory import SIMULATED
 from fastoptim.kernels.cuda.words import advance
 from fastoptim.kernels.table import END, columns
-from support import DTYPES, OPTIMIZERS, assert_same_bits, random
+from support import DTYPES, OPTIMIZERS, assert_same_bits, random, scalars_of_step
 
 assert SIMULATED
 GRIDS = [(1, 1), (2, 3)]
@@ -60,7 +60,7 @@ def check(cls, dtype, layout, grid, where):
     opts = [cls(lr=0.05 * (1 + row)) for row in range(rows)]
     segments, table = arrays(cls, dtype, layout, rows)
     expected = [(p.copy(), g.copy(), np.array(slots, dtype).reshape(len(slots), p.size)) for p, g, *slots in segments]
-    steps = np.array([[opt.scalars(step) for opt in opts] for step in (1, 2)], dtype)
+    steps = np.array([[scalars_of_step(opt, step) for opt in opts] for step in (1, 2)], dtype)
     step, given = np.zeros(1, np.int64), np.zeros(steps.shape[2], dtype)
     if where == "steps on the device":
         given = DeviceScalars(steps.ctypes.data, np.dtype(dtype), len(steps), step.ctypes.data)
@@ -102,8 +102,9 @@ with np.errstate(all="ignore"):
             p, g = random(rng, n, dtype), random(rng, n, dtype)
             state = abs(random(rng, (len(cls.slots), n), dtype))
             q, other = p.copy(), state.copy()
-            kernels.kernel[2, 5](p, g, state, opt.scalars(1))
-            cls.kernels.cpu_serial(q, g, other, opt.scalars(1))
+            scalars = scalars_of_step(opt, 1)
+            kernels.kernel[2, 5](p, g, state, scalars)
+            cls.kernels.cpu_serial(q, g, other, scalars)
             assert_same_bits(p, q)
             assert_same_bits(state, other)
         print(json.dumps(cases))

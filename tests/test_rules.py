@@ -9,7 +9,7 @@ from numba import njit
 import fastoptim
 from fastoptim import Optimizer, fraction, nonnegative, rule, switch
 from internals import has_state
-from support import DTYPES, FEW, LAYOUTS, OPTIMIZERS, assert_close, assert_same_bits, random, read_only
+from support import DTYPES, FEW, LAYOUTS, OPTIMIZERS, assert_close, assert_same_bits, random, read_only, scalars_of_step
 
 
 @rule
@@ -92,7 +92,7 @@ def test_the_kernels_docstring_names_the_scalars(cls):
         assert f"{', '.join(names[len(cls.slots) :])}." in kernel.__doc__
         for slot in cls.slots:
             assert slot in kernel.__doc__
-    assert len(cls().scalars(1)) == len(names) - len(cls.slots)
+    assert len(scalars_of_step(cls(), 1)) == len(names) - len(cls.slots)
 
 
 def test_kernels_refuse_what_they_would_misread():

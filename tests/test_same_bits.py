@@ -7,6 +7,7 @@ import pytest
 import fastoptim
 from internals import SERIAL_LIMIT, divide_work_among, never_go_on_alone
 from support import DTYPES, LAYOUTS, OPTIMIZERS, assert_same_bits, random
+from variants import switched_off
 
 SHAPES = {"a": (300, 211), "b": (7,), "c": (), "d": (0, 3), "e": (50_003,), "f": (64, 64)}
 MANY = numba.config.NUMBA_NUM_THREADS
@@ -32,7 +33,7 @@ def flattened(values):
 def train(cls, dtype, prepare=lambda params: params, gradients=lambda grads: grads, steps=4):
     """Parameters and state after some steps, as C-ordered arrays by name."""
     params = prepare(arrays(0, dtype))
-    opt = cls(lr=0.05)
+    opt = cls(lr=0.05, **switched_off(cls))  # as public kernels have no options
     for step in range(steps):
         opt.update(params, gradients(arrays(step + 1, dtype)))
     result = {name: params[name] for name in SHAPES}
@@ -114,11 +115,11 @@ def test_flat(trained):
 @pytest.mark.parametrize("which", ["cpu", "cpu_serial"])
 def test_public_kernels(trained, which):
     cls, dtype, expected = trained
-    kernel, opt = getattr(cls.kernels, which), cls(lr=0.05)
+    kernel, numbers = getattr(cls.kernels, which), cls(lr=0.05).successive_scalars()
     p = flattened(arrays(0, dtype).values())
     state = np.zeros((len(cls.slots), p.size), dtype)
     for step in range(4):
-        scalars = opt.scalars(step + 1)
+        scalars = next(numbers)
         kernel(p, flattened(arrays(step + 1, dtype).values()), state, scalars if step % 2 else np.array(scalars))
     assert_same_bits(p, flattened(expected[name] for name in SHAPES))
     for slot, numbers in zip(cls.slots, state, strict=True):
@@ -138,12 +139,12 @@ def applied(rule, operands, scalars):
 def test_the_rule_itself_in_numpy(trained):
     """IEEE arithmetic, nothing contracted: NumPy, an operation at a time, gets the same bits from the same rule."""
     cls, dtype, expected = trained
-    opt = cls(lr=0.05)
+    numbers = cls(lr=0.05).successive_scalars()
     p, state = arrays(0, dtype)["a"], [np.zeros(SHAPES["a"], dtype) for _ in cls.slots]
     namespace = {**cls.rule.__globals__, "sqrt": np.sqrt}
     rule = type(cls.rule)(cls.rule.__code__, namespace)
     for step in range(4):
-        scalars = [dtype(x) for x in opt.scalars(step + 1)]
+        scalars = [dtype(x) for x in next(numbers)]
         p, *state = applied(rule, (p, arrays(step + 1, dtype)["a"], *state), scalars)
     assert_same_bits(p, expected["a"])
     for slot, numbers in zip(cls.slots, state, strict=True):

@@ -73,7 +73,7 @@ WRONG = """
 import fastoptim
 from fastoptim import Adam
 
-fastoptim.AdamW(0.1)
+fastoptim.AdamX(0.1)
 fastoptim.sheduls
 opt = Adam()
 opt.lr = "much"

@@ -9,7 +9,7 @@ from numba import njit
 
 from fastoptim import rule
 from fastoptim.kernels.vectorize import in_place, on_arrays
-from support import DTYPES, OPTIMIZERS, assert_same_bits, random
+from support import DTYPES, OPTIMIZERS, assert_same_bits, random, scalars_of_step
 
 SIZE = 300
 TINY = 1e-30
@@ -44,7 +44,7 @@ def check(function, dtype, slots, scalars):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cls", OPTIMIZERS)
 def test_every_optimizer(cls, dtype):
-    check(cls.rule, dtype, len(cls.slots), cls().scalars(3))
+    check(cls.rule, dtype, len(cls.slots), scalars_of_step(cls(), 3))
 
 
 @rule

@@ -5,9 +5,10 @@ import math
 
 import numpy as np
 
+import fastoptim
 from support import OPTIMIZERS
 
-# What a hyperparameter may be, by name; one that is not here is asked, see `kind_of`.
+# What a hyperparameter may be, by name; one that is not here is asked, see `kind_of`. `WRONG_OF_KIND` has the kinds.
 KINDS = {
     "lr": "nonnegative",
     "eps": "nonnegative",
@@ -15,9 +16,20 @@ KINDS = {
     "beta1": "fraction",
     "beta2": "fraction",
     "decay_rate": "fraction",
+    "beta3": "fraction",
+    "alpha": "nonnegative",
+    "momentum_decay": "nonnegative",
+    "alpha_warmup": "nonnegative",
+    "beta3_warmup": "nonnegative",
+    "eta_minus": "inner fraction",
+    "eta_plus": "above 1",
+    "min_step_size": "positive",
+    "max_step_size": "positive",
     "eps_hat": "switch",
     "eps_in_root": "switch",
 }
+# Values that a few steps of the tests reach: those of most kinds follow from the default, see `variants_of`.
+VALUES = {"alpha_warmup": 3, "beta3_warmup": 4, "eta_plus": 1.3, "min_step_size": 0.04, "max_step_size": 0.06}
 
 
 def own_hyperparameters(cls):
@@ -26,8 +38,25 @@ def own_hyperparameters(cls):
     return {x.name: x.default for x in parameters if x.kind is not x.KEYWORD_ONLY}
 
 
+def options_of(cls):
+    """The defaults of the options that an optimizer takes, by name. One that it declares as its own is none of them."""
+    return {x.name: x.default for x in inspect.signature(cls).parameters.values() if x.kind is x.KEYWORD_ONLY}
+
+
+def changed_options(cls):
+    """The defaults of the options that an optimizer has on where others have them off, by name."""
+    off = options_of(fastoptim.Optimizer)
+    return {name: default for name, default in options_of(cls).items() if default != off[name]}
+
+
+def switched_off(cls):
+    """What switches off the options that an optimizer has on: the rule alone is left."""
+    off = options_of(fastoptim.Optimizer)
+    return {name: off[name] for name in changed_options(cls)}
+
+
 def kind_of(cls, name):
-    """One of "nonnegative", "fraction" and "switch", or "other" for what is none of these."""
+    """One of those in `WRONG_OF_KIND`: "other" for what is none of these."""
     if name in KINDS:
         return KINDS[name]
     default = own_hyperparameters(cls)[name]
@@ -50,11 +79,13 @@ def variants_of(cls):
     numbers, switches, defaults = {}, [], own_hyperparameters(cls)
     for name, default in defaults.items():
         kind = kind_of(cls, name)
-        if name == "lr":
+        if name in VALUES:
+            numbers[name] = VALUES[name]
+        elif name == "lr":
             numbers[name] = 0.05 if default == 0.01 else 0.02
         elif kind == "nonnegative":
             numbers[name] = default + 0.1
-        elif kind == "fraction":
+        elif kind in ("fraction", "inner fraction"):
             numbers[name] = 0.7 if default != 0.9 else 0.6
         elif kind == "switch":
             switches.append({name: not default})
@@ -76,7 +107,10 @@ SWITCH = [2, "yes", None, np.array([1, 0])]
 # What a hyperparameter refuses, by its kind, and what an option refuses, by its name.
 WRONG_OF_KIND = {
     "nonnegative": [*NUMBER, -1e-9, 10**400],
+    "positive": [*NUMBER, 0, 1e-40],
     "fraction": [*NUMBER, -1e-9, 1, 1.0, 2],
+    "inner fraction": [*NUMBER, 0, 1],
+    "above 1": [*NUMBER, 1, 0.5],
     "switch": SWITCH,
     "other": [],
 }

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from site_pages.latex import UnprintableError, latex
-from site_pages.scalars import Replaced, assigned, scalars, tree_of
-from site_pages.symbols import symbol
+from site_pages.scalars import Replaced, assigned, scalars, tree_of, value_of
+from site_pages.symbols import indexed, symbol
 
 
 class Formula(NamedTuple):
@@ -38,12 +38,71 @@ def formula(cls: Any, variant: tuple[str, ...] = (), **known: bool) -> Formula:
     tree, known = tree_of(stage.rule), {name: name in variant for key in cls.variants for name in key} | known
     p, g, *others = [x.arg for x in tree.args.args]
     slots, names = others[: len(stage.slots)], others[len(stage.slots) :]
-    values = dict(zip(names, scalars(cls.scalars, known), strict=True))
+    read = scalars(cls, known)
+    values = dict(zip(names, read.returned, strict=True))
     inside = {name: value for name, value in values.items() if _is_short(value)}
-    numbers = [(symbol(name, "t"), latex(x, {})) for name, x in values.items() if name not in inside]
-    symbols = {name: symbol(name, "t") for name in names if name not in inside}
+    numbers = {name: value for name, value in values.items() if name not in inside}
+    carried = {} if cls.carry is None else {CARRY: value_of(cls, "next_carry", known)}
+    named = {name: value for name, value in read.named.items() if name not in numbers and not _is_short(value)}
+    symbols = {name: symbol(name, "t") for name in numbers}
     symbols |= {name: symbol(name, "t-1") for name in (p, *slots)} | {g: symbol(g, "t")}
-    return Formula(numbers, _Rule([p, *slots], symbols, inside).equations(tree.body))
+    made = _Rule([p, *slots], symbols, inside).equations([*_decay(cls, p, g), *tree.body])
+    return Formula(_numbers(numbers, named, carried), made)
+
+
+CARRY = "carry"
+
+
+def _numbers(
+    numbers: Mapping[str, ast.expr], named: Mapping[str, ast.expr], carried: Mapping[str, ast.expr]
+) -> list[tuple[str, str]]:
+    """The equations of a step's numbers, each behind those that it needs.
+
+    Args:
+        numbers: those of the rule.
+        named: numbers with a name of their own, which others consist of. Those that are not needed are left out.
+        carried: what is carried on from the step, if anything is.
+    """
+    left = {name: indexed(name) for name in named}
+    now, before = ({CARRY: symbol(CARRY, index)} for index in ("t", "t-1"))
+    last = _ByName(named)
+    found = [(symbol(name, "t"), latex(last.visit(x), left | before)) for name, x in carried.items()]
+    found += [(symbol(name, "t"), latex(last.visit(x), left | now)) for name, x in numbers.items()]
+    needed = last.used
+    for i, (name, value) in reversed([*enumerate(named.items())]):
+        if name in needed:
+            earlier = _ByName(dict([*named.items()][:i]))
+            found.insert(0, (left[name], latex(earlier.visit(copy.deepcopy(value)), left | now)))
+            needed |= earlier.used
+    return found
+
+
+class _ByName(ast.NodeTransformer):
+    """Puts names in the place of the expressions that they stand for, and of what an optimizer carries."""
+
+    def __init__(self, named: Mapping[str, ast.expr]) -> None:
+        self.names = {ast.dump(value): name for name, value in named.items()}
+        self.used: set[str] = set()
+
+    def visit(self, node: ast.AST) -> Any:
+        name = CARRY if isinstance(node, ast.Attribute) and node.attr == CARRY else self.names.get(ast.dump(node))
+        if name is None:
+            return self.generic_visit(node)
+        self.used.add(name)
+        return ast.Name(name, ast.Load())
+
+
+def _decay(cls: Any, p: str, g: str) -> list[ast.stmt]:
+    """The weight decay of a class that has this option on by default: it comes before the rule."""
+    decay, decoupled = (cls.__signature__.parameters[name] for name in ("weight_decay", "decoupled"))
+    if decay.kind is not decay.KEYWORD_ONLY or decay.default == 0:
+        return []
+    step = (
+        f"{p} = {p} - self.lr * self.weight_decay * {p}"
+        if decoupled.default
+        else f"{g} = {g} + self.weight_decay * {p}"
+    )
+    return ast.parse(step).body
 
 
 def _is_short(value: ast.expr) -> bool:
@@ -58,7 +117,7 @@ class _Rule:
     """Goes through a rule's statements; `symbols` has what each of its variables is called at the time."""
 
     def __init__(self, outputs: list[str], symbols: dict[str, str], inside: Mapping[str, ast.expr]) -> None:
-        self.outputs, self.symbols = outputs, symbols
+        self.outputs, self.symbols, self.inputs = outputs, symbols, set(symbols)
         self.inside = Replaced(inside, {})
 
     def equations(self, body: list[ast.stmt]) -> list[tuple[str, str]]:
@@ -80,7 +139,7 @@ class _Rule:
             for (name, _), text in zip(pairs, texts, strict=True):
                 left[name] -= 1
                 times[name] += 1
-                is_last = not left[name] and (name in final or name not in self.outputs)
+                is_last = not left[name] and (name in final or name not in self.inputs)
                 last = final.get(name) or symbol(name, "t")
                 self.symbols[name] = last if is_last else symbol(name, "t", primes=times[name])
                 found.append((self.symbols[name], text))

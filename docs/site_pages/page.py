@@ -71,7 +71,7 @@ def traffic(cls: Any) -> int:
 
 def _arguments(cls: Any, said: list[tuple[str, str]]) -> str:
     own = _own(cls)
-    call = f"{cls.__name__}({', '.join(f'{x.name}={x.default!r}' for x in own)}, **options)"
+    call = f"{cls.__name__}({', '.join(f'{x.name}={x.default!r}' for x in [*own, *_changed(cls)])}, **options)"
     defaults = {x.name: repr(x.default) for x in own}
     rows = []
     for names, text in said:
@@ -94,11 +94,13 @@ def _formulas(cls: Any) -> list[str]:
 
 
 def _legend(cls: Any) -> str:
-    numbers = [x.name for x in _own(cls) if not isinstance(x.default, bool)]
+    numbers = [x.name for x in [*_own(cls), *_changed(cls)] if not isinstance(x.default, bool)]
     names = ", ".join(f"${symbol(name)}$ is `{name}`" for name in numbers)
     slots = dict.fromkeys(slot for stage in cls.variant_stages.values() for slot in stage.slots)
     state = f", ${', '.join(map(symbol, slots))}$ the state, zero at first" if slots else ""
-    return rf"$\theta$ is an element of a parameter, $g$ of its gradient{state}. Steps count from $t = 1$. {names}."
+    carry = "" if cls.carry is None else rf" ${symbol('carry')}$ goes from step to step, ${cls.carry:g}$ at first."
+    begin = rf"$\theta$ is an element of a parameter, $g$ of its gradient{state}. Steps count from $t = 1$."
+    return f"{begin}{carry} {names}."
 
 
 def _equations(cls: Any, variant: tuple[str, ...]) -> list[str]:
@@ -147,6 +149,13 @@ def _traffic(cls: Any) -> str:
 
 def _own(cls: Any) -> list[inspect.Parameter]:
     return [x for x in cls.__signature__.parameters.values() if x.kind is not x.KEYWORD_ONLY]
+
+
+def _changed(cls: Any) -> list[inspect.Parameter]:
+    """The options that have another default than in most classes."""
+    usual = inspect.signature(fastoptim.Optimizer).parameters
+    options = [x for x in cls.__signature__.parameters.values() if x.kind is x.KEYWORD_ONLY]
+    return [x for x in options if x.default != usual[x.name].default]
 
 
 def _names(names: Any) -> str:

@@ -5,9 +5,10 @@ import copy
 import inspect
 import textwrap
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from site_pages.latex import UnprintableError
+from site_pages.symbols import indexed
 
 
 def tree_of(function: Callable[..., Any]) -> ast.FunctionDef:
@@ -73,37 +74,98 @@ class Replaced(ast.NodeTransformer):
         return None
 
 
-def scalars(method: Callable[..., Any], switches: Mapping[str, bool]) -> list[ast.expr]:
-    """The expressions that an optimizer's `scalars` returns, without variables of its own.
+class Numbers(NamedTuple):
+    """What `scalars` computes, as expressions of the hyperparameters and `t`.
+
+    Attributes:
+        returned: what it returns.
+        named: by name, those of its variables that have an index, as `rho_t` has.
+    """
+
+    returned: list[ast.expr]
+    named: dict[str, ast.expr]
+
+
+def scalars(cls: Any, switches: Mapping[str, bool]) -> Numbers:
+    """What `scalars` of an optimizer computes. What it calls of the class's other methods is put in its place.
 
     Args:
-        method: `scalars` of a class.
+        cls: the optimizer's class.
         switches: hyperparameters that are known, by name.
 
     Raises:
         UnprintableError: it has loops, or something else that is not known here.
     """
-    return _returned(tree_of(method).body, {}, switches)
+    reader = _Reader(cls, switches)
+    return Numbers(reader.returned(tree_of(cls.scalars).body, {}, _elements), reader.named)
 
 
-def _returned(body: list[ast.stmt], names: Mapping[str, ast.expr], switches: Mapping[str, bool]) -> list[ast.expr]:
-    names = dict(names)
-    for i, statement in enumerate(body):
-        replaced, rest = Replaced(names, switches), body[i + 1 :]
-        if isinstance(statement, ast.Return) and statement.value is not None:
-            return _elements(replaced.visit(copy.deepcopy(statement.value)))
-        if isinstance(statement, ast.If):
-            known = replaced.decided(statement.test)
-            test = replaced.visit(copy.deepcopy(statement.test))
-            branches = [statement.body, statement.orelse]
-            if known is not None:
-                return _returned([*branches[not known], *rest], names, switches)
-            return _either(test, *(_returned([*branch, *rest], names, switches) for branch in branches))
-        found = assigned(statement)
-        if found is None:
-            raise UnprintableError(ast.unparse(statement))
-        names |= {name: replaced.visit(copy.deepcopy(value)) for name, value in found}
-    raise UnprintableError("scalars: no return")
+def value_of(cls: Any, method: str, switches: Mapping[str, bool]) -> ast.expr:
+    """What another method of the class computes of `t`; see `scalars`."""
+    return _Reader(cls, switches).called(method, [ast.Name("t", ast.Load())])
+
+
+class _Reader:
+    """Goes through the statements of a class's methods.
+
+    Attributes:
+        named: the variables with an index that it has seen.
+    """
+
+    def __init__(self, cls: Any, switches: Mapping[str, bool]) -> None:
+        self.cls, self.switches = cls, switches
+        self.named: dict[str, ast.expr] = {}
+        self._inside: list[str] = []  # methods that call each other
+
+    def returned(
+        self, body: list[ast.stmt], names: Mapping[str, ast.expr], taken_apart: Callable[[ast.expr], list[ast.expr]]
+    ) -> list[ast.expr]:
+        """What statements return, where `names` are the variables so far."""
+        names = dict(names)
+        for i, statement in enumerate(body):
+            replaced, rest = _WithMethods(self, names), body[i + 1 :]
+            if isinstance(statement, ast.Return) and statement.value is not None:
+                return taken_apart(replaced.visit(copy.deepcopy(statement.value)))
+            if isinstance(statement, ast.If):
+                known = replaced.decided(statement.test)
+                branches = [statement.body, statement.orelse]
+                if known is not None:
+                    return self.returned([*branches[not known], *rest], names, taken_apart)
+                test = replaced.visit(copy.deepcopy(statement.test))
+                return _either(test, *(self.returned([*branch, *rest], names, taken_apart) for branch in branches))
+            found = assigned(statement)
+            if found is None:
+                raise UnprintableError(ast.unparse(statement))
+            new = {name: replaced.visit(copy.deepcopy(value)) for name, value in found}
+            self.named |= {name: value for name, value in new.items() if indexed(name)}
+            names |= new
+        raise UnprintableError(f"{self.cls.__name__}: a method without a return")
+
+    def called(self, method: str, arguments: list[ast.expr]) -> ast.expr:
+        """What a method returns for these arguments."""
+        if method in self._inside:
+            raise UnprintableError(f"{method} calls itself")
+        tree = tree_of(getattr(self.cls, method, None))  # type: ignore[arg-type]  # it says that there is no source
+        _, *names = [x.arg for x in tree.args.args]
+        self._inside.append(method)
+        (value,) = self.returned(tree.body, dict(zip(names, arguments, strict=True)), lambda value: [value])
+        self._inside.pop()
+        return value
+
+
+class _WithMethods(Replaced):
+    """Puts what the class's own methods return in the place of their calls, too."""
+
+    def __init__(self, reader: _Reader, names: Mapping[str, ast.expr]) -> None:
+        super().__init__(names, reader.switches)
+        self.reader = reader
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="self"), attr=method), args=arguments, keywords=[]):
+                return self.reader.called(method, [self.visit(x) for x in arguments])
+        self.generic_visit(node)
+        return node
 
 
 def _elements(node: ast.expr) -> list[ast.expr]:

@@ -10,10 +10,26 @@ KNOWN = {
     "decay_rate": r"\rho",
     "weight_decay": r"\lambda",
     "step_size": r"\alpha",
+    "momentum_decay": r"\psi",
+    "eta_minus": r"\eta^{-}",
+    "eta_plus": r"\eta^{+}",
+    "min_step_size": r"\Delta_{\text{min}}",
+    "max_step_size": r"\Delta_{\text{max}}",
+    "alpha_warmup": r"T_{\alpha}",
+    "beta3_warmup": r"T_{\beta_{3}}",
 }
 LETTERS = frozenset(
     ["alpha", "beta", "gamma", "delta", "theta", "kappa", "lambda", "mu", "nu", "rho", "sigma", "tau", "phi", "omega"]
 )
+
+# What the end of a variable's name says: `rho_t` is the number of this step.
+INDICES = {"t": "t", "next": "t+1", "inf": r"\infty"}
+
+
+def indexed(name: str) -> str:
+    """The symbol of a variable whose name ends in an index, as `rho_t` and `mu_next`; empty for any other name."""
+    base, _, index = name.rpartition("_")
+    return symbol(base, INDICES[index]) if re.fullmatch(r"[a-z]+\d*", base) and index in INDICES else ""
 
 
 def symbol(name: str, *indices: str, primes: int = 0) -> str:

@@ -18,7 +18,7 @@ class PlainNumpy:
     hyperparameters have to be numbers, not schedules.
 
     Args:
-        optimizer: says the rule and the scalars of each step.
+        optimizer: says the rule and the scalars of each step. What is assigned to it holds from the next step.
         params: the arrays that are updated, in place.
 
     Raises:
@@ -27,17 +27,15 @@ class PlainNumpy:
 
     def __init__(self, optimizer: Optimizer, params: Mapping[Any, Array]) -> None:
         self.params = params
-        self._scalars, self._rule = optimizer.scalars, in_place(optimizer.rule, len(optimizer.slots))
+        self._scalars, self._rule = optimizer.successive_scalars(), in_place(optimizer.rule, len(optimizer.slots))
         self._by_dtype: dict[Any, list[tuple[Any, Array, list[Array]]]] = {}
         for name, param in params.items():
             state = [np.zeros_like(param) for _ in optimizer.slots]
             self._by_dtype.setdefault(param.dtype.type, []).append((name, param, state))
-        self._t = 0
 
     def update(self, grads: Mapping[Any, Array]) -> None:
         """Make a step."""
-        self._t += 1
-        numbers, rule = self._scalars(self._t), self._rule
+        numbers, rule = next(self._scalars), self._rule
         for dtype, arrays in self._by_dtype.items():
             scalars = [dtype(number) for number in numbers]
             for name, param, state in arrays:

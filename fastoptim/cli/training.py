@@ -21,7 +21,7 @@ Array = np.ndarray[Any, Any]
 
 # Few enough for an update on the calling thread: more threads would compete with those of NumPy's matrix products.
 SIZES = (64, 96, 48, 10)
-BATCH = 64
+BATCH = 64  # but for an optimizer that needs the gradient of all data
 PLAIN_STEPS = 200  # enough for a median, few enough to cost little
 
 LEARNING_RATES = 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3
@@ -73,7 +73,7 @@ def with_learning_rate(cls: type[Optimizer], data: Digits, seed: int) -> Optimiz
         network = Network(SIZES, rng)
         step = partial(cls(lr=rate).update, network.params, network.grads)
         with np.errstate(all="ignore"):  # some rates are too large
-            found = [_epoch(network, data, rng, step) for _ in range(TRIAL_EPOCHS)][-1]
+            found = [_epoch(network, data, rng, step, batch_size(cls, data)) for _ in range(TRIAL_EPOCHS)][-1]
         return found if math.isfinite(found) else math.inf
 
     losses = {rate: loss(rate) for rate in LEARNING_RATES}
@@ -97,7 +97,7 @@ def train(optimizer: Optimizer, data: Digits, seed: int, epochs: int, on_epoch: 
         update_times.append(_seconds(optimizer.update, network.params, network.grads))
 
     for _ in range(epochs):
-        losses.append(_epoch(network, data, rng, step))
+        losses.append(_epoch(network, data, rng, step, batch_size(type(optimizer), data)))
         on_epoch()
     return Training(
         type(optimizer).__name__,
@@ -108,12 +108,19 @@ def train(optimizer: Optimizer, data: Digits, seed: int, epochs: int, on_epoch: 
     )
 
 
-def _epoch(network: Network, data: Digits, rng: np.random.Generator, step: Callable[[], None]) -> float:
-    """Once through the data, with a step for each batch; the mean loss."""
+def batch_size(cls: type[Optimizer], data: Digits) -> int:
+    """How many images an optimizer's step takes the gradient of."""
+    return len(data.train) if cls.full_batch else BATCH
+
+
+def _epoch(
+    network: Network, data: Digits, rng: np.random.Generator, step: Callable[[], None], size: int = BATCH
+) -> float:
+    """Once through the data, with a step for each batch of this size; the mean loss."""
     order = rng.permutation(len(data.train))
     losses = []
-    for start in range(0, len(order), BATCH):
-        batch = order[start : start + BATCH]
+    for start in range(0, len(order), size):
+        batch = order[start : start + size]
         losses.append(network.loss(data.train[batch], data.train_labels[batch]))
         step()
     return float(np.mean(losses))

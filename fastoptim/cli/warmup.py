@@ -46,8 +46,9 @@ def kernels(opt: Optimizer, dtype: str) -> None:
     """Compile what updates need, on one thread and on all, and the public kernels for scalars in a tuple."""
     for size in 1, SERIAL_LIMIT + 1:
         opt.warmup({"p": np.zeros(size, dtype)})
+    scalars = next(opt.successive_scalars())
     for kernel in opt.kernels.cpu, opt.kernels.cpu_serial:
-        kernel(np.zeros(1, dtype), np.zeros(1, dtype), np.zeros((len(opt.slots), 1), dtype), opt.scalars(1))
+        kernel(np.zeros(1, dtype), np.zeros(1, dtype), np.zeros((len(opt.slots), 1), dtype), scalars)
 
 
 def _name(opt: Optimizer) -> str:

@@ -2,7 +2,7 @@
 
 import copy
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
@@ -13,7 +13,7 @@ from fastoptim.kernels.stages import Reduction, matrix_stages, stages_of
 from fastoptim.settings.documented import documented
 from fastoptim.settings.fields import AlwaysOff, Field, Switch
 from fastoptim.settings.options import Options
-from fastoptim.settings.rows import WrongScalarsError
+from fastoptim.settings.rows import WrongScalarsError, numbers_of
 
 A = TypeVar("A", bound="Algorithm")
 _numbers = itertools.count()
@@ -58,6 +58,7 @@ class Algorithm(Options):
         carry: a number that `scalars` needs from all steps before, such as a product of momentums. A class that has one
             sets it to the number before the first step, and `next_carry` returns the number after each step. Each name
             has its own: it is counted, saved and restored with the name's steps. `scalars` reads it as `self.carry`.
+        full_batch: whether steps need the gradient of all data, as the noise of small batches misleads them.
     """
 
     rule: ClassVar[Rule]
@@ -74,6 +75,7 @@ class Algorithm(Options):
     variant_stages: ClassVar[Mapping[tuple[str, ...], Stages]]
     _number: ClassVar[int]
     carry: ClassVar[float | None] = None
+    full_batch: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         own = vars(cls)
@@ -189,6 +191,20 @@ class Algorithm(Options):
     def next_carry(self, t: int) -> float | None:
         """The carry after step `t`, where `self.carry` is the one before it. Pure, and called before `scalars`."""
         return self.carry
+
+    def successive_scalars(self) -> Iterator[tuple[float, ...]]:
+        """What `scalars` returns for step 1, 2, 3, ..., without end, with what is carried from one to the next.
+
+        For kernels that are called by hand. Numbers that are assigned meanwhile hold from the next step. Schedules are
+        not asked: assign what they say.
+        """
+        carry = type(self).carry
+        for t in itertools.count(1):
+            try:
+                scalars, carry = numbers_of(self, t, carry)
+            finally:
+                vars(self).pop("carry", None)
+            yield scalars
 
     def complaint(self, error: WrongScalarsError) -> ValueError:
         """What is wrong with what `scalars` returned, in a sentence."""

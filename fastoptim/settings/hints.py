@@ -17,11 +17,18 @@ CALLED_HERE: dict[str, str] = {
     "gamma": "decay_rate or momentum",
     "mu": "momentum",
     "beta": "momentum or beta1",
-    "betas": "beta1 and beta2",
+    "betas": "beta1 and beta2 and beta3",
     "beta_1": "beta1",
     "beta_2": "beta2",
     "b1": "beta1",
     "b2": "beta2",
+    "beta_3": "beta3",
+    "b3": "beta3",
+    "t_alpha": "alpha_warmup",
+    "t_beta3": "beta3_warmup",
+    "t_alpha_beta3": "alpha_warmup and beta3_warmup",
+    "etas": "eta_minus and eta_plus",
+    "step_sizes": "min_step_size and max_step_size",
     "epsilon": "eps",
     "eps_root": "eps_in_root",
     "eps_in_sqrt": "eps_in_root",
@@ -52,6 +59,7 @@ INSTEAD: dict[str, str] = {
     "iterations": "use opt.iter",
     "t": "use opt.iter",
 }
+MOST = 3  # optimizers that a hint names
 
 
 def hint(name: str, known: Collection[str], others: Mapping[str, Collection[str]]) -> str:
@@ -69,6 +77,6 @@ def hint(name: str, known: Collection[str], others: Mapping[str, Collection[str]
         return f"did you mean {joined.join(ours)}"
     having = [other for other, names in others.items() if name in names or other.lower() == name.lower()]
     if having:
-        return f"see {' or '.join(having)}"
+        return f"see {' or '.join(having[:MOST])}"
     near = difflib.get_close_matches(name, known, 1)
     return f"did you mean {near[0]}" if near else ""

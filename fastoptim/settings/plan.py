@@ -7,7 +7,7 @@ from fastoptim.kernels.fuse import Fused
 from fastoptim.kernels.table import PerArray
 from fastoptim.settings.fields import Field
 from fastoptim.settings.groups import group_of
-from fastoptim.settings.rows import Kind, Numbers, Rows, WrongScalarsError
+from fastoptim.settings.rows import Kind, Numbers, Rows, WrongScalarsError, numbers_of
 from fastoptim.settings.varied import Varied
 
 
@@ -126,32 +126,13 @@ class Plan:
     def _add_row(
         self, rows: Rows, numbers: Numbers, varied: Varied, t: int, carry: float | None, divisor: float
     ) -> None:
-        if carry is not None:
-            values = vars(numbers)
-            values["carry"] = carry
-            values["carry"] = carry = _number(numbers, t)
-        returned = numbers.scalars(t)
+        returned, carry = numbers_of(numbers, t, carry)
         if not isinstance(returned, tuple | list) or len(returned) != self._scalar_count:
             raise WrongScalarsError(repr(returned), t)
         rows.scalars += returned
         varied.add_scalars(rows.scalars, numbers, divisor)
         rows.returned.append(returned)
         rows.carries.append(carry)
-
-
-def _number(numbers: Numbers, t: int) -> float:
-    """What is carried on from step `t`.
-
-    Raises:
-        TypeError: it is no number.
-    """
-    carry = numbers.next_carry(t)
-    try:
-        if isinstance(carry, str) or carry is None:
-            raise TypeError
-        return float(carry)
-    except (TypeError, ValueError):
-        raise TypeError(f"{type(numbers).__name__}.next_carry({t}): expected a number, got {carry!r}") from None
 
 
 def _fused(values: Mapping[str, Any], off: Mapping[str, Any], accumulates: bool) -> Fused:

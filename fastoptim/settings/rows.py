@@ -22,6 +22,36 @@ class Numbers(Protocol):
         """What is carried on from step `t`."""
 
 
+def numbers_of(numbers: Numbers, t: int, carry: float | None) -> tuple[Any, float | None]:
+    """What `scalars` returns for step `t`, and what is carried on from it.
+
+    Meanwhile the attribute `carry` is what is carried on. The caller takes it away again.
+
+    Args:
+        numbers: what makes them.
+        t: the step.
+        carry: what the step before has carried on, None for nothing.
+
+    Raises:
+        TypeError: `next_carry` returns no number.
+    """
+    if carry is not None:
+        attributes = vars(numbers)
+        attributes["carry"] = carry
+        attributes["carry"] = carry = _carried(numbers, t)
+    return numbers.scalars(t), carry
+
+
+def _carried(numbers: Numbers, t: int) -> float:
+    carry = numbers.next_carry(t)
+    try:
+        if isinstance(carry, str) or carry is None:
+            raise TypeError
+        return float(carry)
+    except (TypeError, ValueError):
+        raise TypeError(f"{type(numbers).__name__}.next_carry({t}): expected a number, got {carry!r}") from None
+
+
 class Rows:
     """The numbers of a step.
 
