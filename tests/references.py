@@ -11,12 +11,13 @@ from functools import partial
 import numpy as np
 
 import formulas_adam
+import formulas_averaging
 import formulas_plain
 from fastoptim import schedules
 from support import OPTIMIZERS
 from variants import changed_options, own_hyperparameters
 
-REFERENCES = formulas_plain.FORMULAS | formulas_adam.FORMULAS
+REFERENCES = formulas_plain.FORMULAS | formulas_adam.FORMULAS | formulas_averaging.FORMULAS
 # The optimizers that are compared with their formula. For any other one test fails, and says so:
 # `test_every_optimizer_has_a_reference`.
 WITH_REFERENCE = [cls for cls in OPTIMIZERS if cls.__name__ in REFERENCES]
@@ -25,6 +26,9 @@ WITH_REFERENCE = [cls for cls in OPTIMIZERS if cls.__name__ in REFERENCES]
 OPTIONS = {
     "weight_decay": 0.0,
     "decoupled": False,
+    "cautious": False,
+    "bounds": None,
+    "nonnegative": False,
     "clip_norm": None,
     "clip_value": None,
     "grad_scale": 1.0,
@@ -34,13 +38,21 @@ OPTIONS = {
     "maximize": False,
     "zero_grads": False,
     "groups": None,
+    "frozen": (),
 }
 
 # Each of them by itself, but that what is decoupled has to be something. Names end in 1 or do not, or begin with b.
-GROUPS = {"b*": {"lr": 0.004, "weight_decay": 0.3}, "*[!1]": {"lr": schedules.linear(0, 0.05, steps=4)}, "*": {"lr": 7}}
+GROUPS = {
+    "b*": {"lr": 0.004, "weight_decay": 0.3, "nonnegative": False, "bounds": (None, 1.5)},
+    "*[!1]": {"lr": schedules.linear(0, 0.05, steps=4)},
+    "*": {"lr": 7},
+}
 ALONE = {
     "weight_decay": {"weight_decay": 0.3},
     "decoupled": {"weight_decay": 0.3, "decoupled": True},
+    "cautious": {"cautious": True},
+    "bounds": {"bounds": (-0.5, 0.75)},
+    "nonnegative": {"nonnegative": True},
     "clip_norm": {"clip_norm": 0.7},
     "clip_value": {"clip_value": 0.4},
     "grad_scale": {"grad_scale": 3.0},
@@ -50,15 +62,17 @@ ALONE = {
     "maximize": {"maximize": True},
     "zero_grads": {"zero_grads": True},
     "groups": {"groups": GROUPS},
+    "frozen": {"frozen": ("*[02s]",)},  # one name at least of those that tests have
 }
 # Some together, which takes fewer loops to be compiled: tests have these for few optimizers, and each alone for Adam.
 SEVERAL = {
-    "decay and norm": ("weight_decay", "clip_norm", "skip_nonfinite"),
-    "decoupled decay and averages": ("decoupled", "ema", "groups"),
-    "sums of gradients": ("clip_value", "grad_scale", "maximize", "accumulate", "zero_grads"),
+    "decay and norm": ("weight_decay", "clip_norm", "skip_nonfinite", "cautious"),
+    "decoupled decay and averages": ("decoupled", "ema", "groups", "bounds"),
+    "sums of gradients": ("clip_value", "grad_scale", "maximize", "accumulate", "zero_grads", "nonnegative", "frozen"),
 }
 SEVERAL = {key: {k: v for name in names for k, v in ALONE[name].items()} for key, names in SEVERAL.items()}
 EVERYTHING = {"lr": schedules.exponential(0.02, 0.8)} | {k: v for case in ALONE.values() for k, v in case.items()}
+del EVERYTHING["frozen"]  # which is no part of a step; see test_frozen for the two together
 
 
 def norm_of(gradients):
@@ -127,11 +141,16 @@ class Reference:
         """An option that may differ by name. It is off where the optimizer has a hyperparameter of that name."""
         return OPTIONS[what] if what in self.own else self.value(what, name)
 
+    def is_frozen(self, name):
+        patterns = self.value("frozen")
+        return any(fnmatchcase(str(name), x) for x in ([patterns] if isinstance(patterns, str) else patterns))
+
     def update(self, grads):
         with np.errstate(all="ignore"):
-            self._update({name: grads[name] for name in self.params if grads[name] is not None})
+            names = [name for name in self.params if not self.is_frozen(name)]
+            self._update({name: grads[name] for name in names if grads[name] is not None}, names)
 
-    def _update(self, grads):
+    def _update(self, grads, names):
         grads = {name: np.asarray(g).astype(self.dtypes[name]).astype(np.float64) for name, g in grads.items()}
 
         if self.value("skip_nonfinite") and not all(np.isfinite(g).all() for g in grads.values()):
@@ -141,7 +160,7 @@ class Reference:
         for name, g in grads.items():
             self.sums[name] = self.sums.get(name, 0) + g / self.value("grad_scale")
         due = {}
-        for name in self.params:
+        for name in names:
             self.micro_steps[name] = self.micro_steps.get(name, 0) + 1
             if self.micro_steps[name] >= self.value("accumulate"):
                 due.setdefault(self.micro_steps.pop(name), []).append(name)
@@ -177,10 +196,13 @@ class Reference:
 
         for name, g in grads.items():
             self.steps[name] = self.steps.get(name, 0) + 1
-            values = Values(partial(self.value, name=name))
-            self.params[name], self.state[name] = self.formula(
-                self.params[name], g, self.state[name], self.steps[name], values
-            )
+            values, p = Values(partial(self.value, name=name)), self.params[name]
+            new, self.state[name] = self.formula(p, g, self.state[name], self.steps[name], values)
+            if self.value("cautious"):
+                new = np.where((p - new) * np.sign(g) <= 0, p, new)
+            low, high = self.value("bounds", name) or (None, None)
+            new = np.clip(new, -np.inf if low is None else low, np.inf if high is None else high)
+            self.params[name] = np.maximum(new, 0) if self.value("nonnegative", name) else new
 
         ema = self.value("ema")
         if ema is None:

@@ -29,7 +29,15 @@ KINDS = {
     "eps_in_root": "switch",
 }
 # Values that a few steps of the tests reach: those of most kinds follow from the default, see `variants_of`.
-VALUES = {"alpha_warmup": 3, "beta3_warmup": 4, "eta_plus": 1.3, "min_step_size": 0.04, "max_step_size": 0.06}
+VALUES = {
+    "alpha_warmup": 3,
+    "beta3_warmup": 4,
+    "eta_plus": 1.3,
+    "min_step_size": 0.04,
+    "max_step_size": 0.06,
+    "t0": 2,
+    "warmup_steps": 3,
+}
 
 
 def own_hyperparameters(cls):
@@ -53,6 +61,19 @@ def switched_off(cls):
     """What switches off the options that an optimizer has on: the rule alone is left."""
     off = options_of(fastoptim.Optimizer)
     return {name: off[name] for name in changed_options(cls)}
+
+
+def accepted(cls, options):
+    """The options without those that an optimizer refuses, such as `ema` beside evaluation parameters of its own."""
+    return {name: value for name, value in options.items() if not _refuses(cls, name, value)}
+
+
+def _refuses(cls, name, value):
+    try:
+        cls(**{name: value})
+    except ValueError:
+        return True
+    return False
 
 
 def kind_of(cls, name):
@@ -117,6 +138,13 @@ WRONG_OF_KIND = {
 WRONG = {
     "weight_decay": NUMBER,
     "decoupled": [*SWITCH, lambda step: True],
+    "cautious": [*SWITCH, "rescaled", lambda step: True],
+    "bounds": [
+        *(0, "01", {0: 1}, lambda step: (0, 1)),
+        *((0,), (0, 1, 2), ("0", 1), ([0.1], 1)),
+        *((1, 0), (math.nan, 1), (0, math.nan), (math.inf, None), (None, -math.inf), (0, 1e39)),
+    ],
+    "nonnegative": SWITCH,
     "clip_norm": POSITIVE,
     "clip_value": POSITIVE,
     "grad_scale": [*POSITIVE, -2, None],
@@ -126,6 +154,7 @@ WRONG = {
     "maximize": SWITCH,
     "zero_grads": SWITCH,
     "groups": [3, "W", [("W", {})], {"W": 3}, {"b": 0.1}, {"W": None}, {3: {"lr": 0.1}}, {1: {}}],
+    "frozen": [3, None, b"W", ["W", 3], {"W"}, {"W": 1}, lambda step: "W"],
     "capturable": SWITCH,
 }
 

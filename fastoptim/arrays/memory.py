@@ -39,6 +39,9 @@ class Memory(Protocol):
     def clear(self, arrays: Iterable[Any], stream: Any = None) -> None:
         """Set arrays to zero, on a GPU in the order of a stream."""
 
+    def wait(self) -> None:
+        """Wait until all is done that a GPU was asked to do."""
+
     def current(self, infos: Iterable[Any]) -> AbstractContextManager[Any]:
         """Within it, new arrays are on the device that these are on."""
 
@@ -82,6 +85,9 @@ class HostMemory:
         """Set arrays to zero."""
         for array in arrays:
             array[...] = 0
+
+    def wait(self) -> None:
+        """There is nothing to wait for."""
 
     def current(self, infos: Iterable[Any]) -> AbstractContextManager[Any]:
         """There is one device."""

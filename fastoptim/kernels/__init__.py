@@ -18,13 +18,21 @@ class Kernels:
     Attributes:
         fused: the options that the passes include beside the rule.
         scalar_names: of a step's numbers, in order.
+        writes_state: whether the rule returns the state. One that returns `p` alone leaves the state as it is.
     """
 
     def __init__(
-        self, rule: Rule, slots: int, fused: Fused = NOTHING, owner: str = "a rule", per_array: PerArray = NO_SUMS
+        self,
+        rule: Rule,
+        slots: int,
+        fused: Fused = NOTHING,
+        owner: str = "a rule",
+        per_array: PerArray = NO_SUMS,
+        writes_state: bool = True,
     ) -> None:
         self._rule, self._slots, self.fused, self._owner, self._per_array = rule, slots, fused, owner, per_array
         self.scalar_names = signature(rule, slots, fused).scalars[per_array.number_count :]
+        self.writes_state = writes_state
         self._variants: dict[Fused, Kernels] = {}
         self._measuring: dict[Any, BlockKernels] = {}
 
@@ -33,7 +41,8 @@ class Kernels:
         if fused == self.fused:
             return self
         if fused not in self._variants:
-            self._variants[fused] = Kernels(self._rule, self._slots, fused, self._owner, self._per_array)
+            others = self._owner, self._per_array, self.writes_state
+            self._variants[fused] = Kernels(self._rule, self._slots, fused, *others)
         return self._variants[fused]
 
     @property
@@ -44,7 +53,8 @@ class Kernels:
     @cached_property
     def on_cpu(self) -> CpuKernels:
         """The passes that `Optimizer.update` runs on host arrays."""
-        return CpuKernels(self._rule, self._slots, self.fused, self._owner, self._per_array)
+        others = self._owner, self._per_array, self.writes_state
+        return CpuKernels(self._rule, self._slots, self.fused, *others)
 
     def measuring(self, names: tuple[str, ...], per_array: PerArray) -> BlockKernels:
         """The passes on the host that also sum over arrays what these statistics need."""
@@ -58,7 +68,7 @@ class Kernels:
         """The kernels that `Optimizer.update` runs on arrays on a GPU."""
         from fastoptim.kernels.cuda.elementwise import CudaKernels  # needs the package numba-cuda
 
-        return CudaKernels(self._rule, self._slots, self.fused, self._owner)
+        return CudaKernels(self._rule, self._slots, self.fused, self._owner, self.writes_state)
 
     def _alone(self, kernel: Any) -> Any:
         """A public kernel, where it is all of a step."""

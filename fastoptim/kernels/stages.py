@@ -157,11 +157,7 @@ def stages_of(
     Raises:
         TypeError: the rule is not declared, or has other slots.
     """
-    if not is_rule(rule):
-        raise TypeError(f"{owner}: its rule {rule!r} is not declared, put @fastoptim.rule before it")
-    names = arguments(rule)[2:]
-    if names[: len(slots)] != slots:
-        raise TypeError(f"{owner}: its slots are {slots}, but its rule has {names} behind p and g")
+    _check_rule(owner, rule, slots)
     if not reductions and not matrices:
         return (Elementwise(rule, slots, Kernels(rule, len(slots), owner=owner)),)
     given = tuple(dict.fromkeys(name for each in reductions for name in each.results))
@@ -183,6 +179,20 @@ def matrix_stages(owner: str, matrices: Matrices, scalars: tuple[str, ...]) -> t
     prepared = ReductionKernels(keep_gradient, (), (), update, per_array, (), scalars, False, NOTHING, owner)
     last = Kernels(adapted(take_update, ("p", "g", "update", *scalars)), 1, owner=owner, per_array=per_array)
     return Prepared(prepared), Elementwise(take_update, update, last, per_array)
+
+
+def evaluation_stage(owner: str, rule: Any, slots: tuple[str, ...]) -> Elementwise:
+    """The stage of a rule that returns `p` alone, and leaves the state as it is. For arguments and errors see above."""
+    _check_rule(owner, rule, slots)
+    return Elementwise(rule, slots, Kernels(rule, len(slots), owner=owner, writes_state=False))
+
+
+def _check_rule(owner: str, rule: Any, slots: tuple[str, ...]) -> None:
+    if not is_rule(rule):
+        raise TypeError(f"{owner}: its rule {rule!r} is not declared, put @fastoptim.rule before it")
+    names = arguments(rule)[2:]
+    if names[: len(slots)] != slots:
+        raise TypeError(f"{owner}: its slots are {slots}, but its rule has {names} behind p and g")
 
 
 def scalars_of(

@@ -153,6 +153,18 @@ class AlwaysOff(Switch):
         return False
 
 
+class AlwaysNone(Field):
+    """An option that has no place in a class, and why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(None)
+        self.reason, self.kw_only = reason, True
+
+    def check(self, value: Any, fields: Mapping[str, Field]) -> None:
+        if value is not None:
+            raise self.refusal(f"None, as {self.reason}", value)
+
+
 class Count(Field):
     """An integer of at least 1."""
 

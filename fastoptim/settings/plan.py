@@ -1,12 +1,13 @@
 """The plan of a step: the options to fuse with the rule, and the numbers of each kind of name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastoptim.kernels.fuse import Fused
 from fastoptim.kernels.table import PerArray
+from fastoptim.settings.carry import Carry
 from fastoptim.settings.fields import Field
-from fastoptim.settings.groups import group_of
+from fastoptim.settings.patterns import first_match
 from fastoptim.settings.rows import Kind, Numbers, Rows, WrongScalarsError, numbers_of
 from fastoptim.settings.varied import Varied
 
@@ -21,6 +22,7 @@ class Plan:
         stages: of a step.
         matrix_stages: of matrices, none where they follow the rule.
         accumulates: whether the gradients are sums of several calls.
+        ask: what asks for the numbers of a step.
 
     Attributes:
         fused: the options that the pass includes.
@@ -31,10 +33,12 @@ class Plan:
         in_order: whether the state has to lie in C order, as sums over it are part of the step.
         statistics: the option.
         patterns: of the groups.
+        frozen: the patterns of names that do not take part.
         clip_norm, skip_nonfinite: the options.
         needs_norm: whether the norm of the gradients has to be known.
         is_plain: whether a step needs the numbers of `scalars` and nothing else.
         capturable: the option.
+        is_direct: whether a call's arrays are looked up as they are: all names take part, and the host counts.
 
     Raises:
         ValueError: the options cannot go together.
@@ -48,9 +52,10 @@ class Plan:
         stages: Sequence[Any],
         matrix_stages: Sequence[Any],
         accumulates: bool,
+        ask: Callable[[Numbers, int, Carry], tuple[Any, Carry]] = numbers_of,
     ) -> None:
-        groups = values["groups"] or {}
-        self.patterns = tuple(groups)
+        groups, self._ask = values["groups"] or {}, ask
+        self.patterns, self.frozen = tuple(groups), values["frozen"]
         self.accumulates, self.fused = accumulates, _fused(values, off, accumulates)
         self.clip_norm: float | None = values["clip_norm"]
         self._grad_scale: float = values["grad_scale"]
@@ -64,6 +69,7 @@ class Plan:
         self.by_array = self.per_array.is_summed or bool(matrix_stages)
         self.in_order = len(stages) > 1 or bool(matrix_stages)
         self._scalar_count = stages[-1].scalar_count
+        self.is_direct = not (self.capturable or self.frozen)
         schedules = {name: value for name in fields if name != "groups" and callable(value := values[name])}
         self._base = Varied(values, schedules, fields, off, self.fused)
         self._groups = [Varied(values, group, fields, off, self.fused) for group in groups.values()]
@@ -85,7 +91,7 @@ class Plan:
 
     def group_of(self, name: Any) -> int | None:
         """The number of the group that a name is in."""
-        return group_of(self.patterns, name) if self.patterns else None
+        return first_match(self.patterns, name) if self.patterns else None
 
     def rows(self, numbers: Numbers, kinds: Sequence[Kind], divisor: float) -> Rows:
         """The numbers of a step, a row for each kind of name.
@@ -109,7 +115,6 @@ class Plan:
                 values.update(base if group is None else varied.at(step, base))
                 self._add_row(rows, numbers, varied, cohort.count + 1, cohort.carry, divisor)
         finally:
-            values.pop("carry", None)
             values.update(kept)
         return rows
 
@@ -123,10 +128,8 @@ class Plan:
         self._add_row(rows, numbers, self._base, t, None, self._grad_scale)
         return rows.scalars[: -1 if self.fused.clip_norm else None]
 
-    def _add_row(
-        self, rows: Rows, numbers: Numbers, varied: Varied, t: int, carry: float | None, divisor: float
-    ) -> None:
-        returned, carry = numbers_of(numbers, t, carry)
+    def _add_row(self, rows: Rows, numbers: Numbers, varied: Varied, t: int, carry: Carry, divisor: float) -> None:
+        returned, carry = self._ask(numbers, t, carry)
         if not isinstance(returned, tuple | list) or len(returned) != self._scalar_count:
             raise WrongScalarsError(repr(returned), t)
         rows.scalars += returned
@@ -146,6 +149,8 @@ def _fused(values: Mapping[str, Any], off: Mapping[str, Any], accumulates: bool)
         clip_value=any(each["clip_value"] is not None for each in members),
         weight_decay=False in decays,
         decoupled=True in decays,
+        cautious=values["cautious"],
+        bounds=any(each["nonnegative"] or each["bounds"] is not None for each in members),
         ema=values["ema"] is not None,
         clip_norm=values["clip_norm"] is not None,
         zero_grads=values["zero_grads"] or accumulates,

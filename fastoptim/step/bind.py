@@ -130,7 +130,7 @@ class Binder(NamedTuple):
         from fastoptim.step.counter import StepCounter  # these need the package numba-cuda
         from fastoptim.step.gpu import GpuEngine
 
-        counter: Any = self.counts.on_gpu
+        counter: Any = self.counts.on_gpu if plan.capturable else None
         if plan.capturable:
             names = {name for each in segments for name in each.parts}
             if len(kinds) > 1 or len(names) < len(store.slices) or self.algorithm.carry is not None:

@@ -20,8 +20,11 @@ from fastoptim.kernels.table import PARAM, columns
 class CudaKernels:
     """One rule's kernels for CUDA. Each is compiled when it is first needed, in about two seconds."""
 
-    def __init__(self, rule: Rule, slots: int, fused: Fused = NOTHING, owner: str = "a kernel") -> None:
+    def __init__(
+        self, rule: Rule, slots: int, fused: Fused = NOTHING, owner: str = "a kernel", writes_state: bool = True
+    ) -> None:
         self.rule, self.slots, self.fused, self._owner = rule, slots, fused, owner
+        self._writes_state = writes_state
         self.operands = 2 + len(signature(rule, slots, fused).slots)
         self._loaded: dict[tuple[Any, ...], Loaded] = {}
 
@@ -65,7 +68,7 @@ class CudaKernels:
         storages = (Storage(scalars.dtype),) * self.operands
         key = storages, many, on_device, device
         if key not in self._loaded:
-            kernel = build(self.rule, self.slots, self.fused, storages, many, on_device)
+            kernel = build(self.rule, self.slots, self.fused, storages, many, on_device, self._writes_state)
             with compiling(f"{self.fused.described(self._owner)} for the GPU"):
                 self._loaded[key] = Loaded(*kernel, device)
         return Launch(self._loaded[key], segments, table, scalars, grid, clip_coef)

@@ -14,14 +14,20 @@ from numba import types
 from numba.extending import register_jitable
 
 from fastoptim.kernels.cuda.memory import INT64, SIMULATED, VECTOR, cuda, element_loader, element_storer, reader
-from fastoptim.kernels.fuse import Fused, around, signature, typed
+from fastoptim.kernels.fuse import Fused, around, signature, typed, typed_alone
 from fastoptim.kernels.rule import Rule, arguments
 from fastoptim.kernels.storage import Storage
 from fastoptim.kernels.table import PARAM, columns
 
 
 def build(
-    rule: Rule, slots: int, fused: Fused, storages: tuple[Storage, ...], many: bool, on_device: bool
+    rule: Rule,
+    slots: int,
+    fused: Fused,
+    storages: tuple[Storage, ...],
+    many: bool,
+    on_device: bool,
+    writes_state: bool = True,
 ) -> tuple[Callable[..., None], tuple[Any, ...]]:
     """The kernel of a rule as a Python function, and the numba types of its arguments, which `Launch` passes.
 
@@ -32,6 +38,7 @@ def build(
         storages: of every operand. The elements of computation have the parameter's dtype.
         many: take a table of segments. The kernel for one segment has no loop over rows, and needs fewer registers.
         on_device: read the scalars from the device's memory. Otherwise they are arguments.
+        writes_state: whether the rule returns the state, or `p` alone.
 
     Raises:
         ValueError: if the operands' dtypes differ.
@@ -46,9 +53,8 @@ def build(
     width = VECTOR // dtype.itemsize
     width_shift = width.bit_length() - 1
     load_one, load_vector = element_loader(storages, 1), element_loader(storages, width)
-    store_one = element_storer(storages, 1, fused.zero_grads)
-    store_vector = element_storer(storages, width, fused.zero_grads)
-    updated_one, updated_vector = _updated(rule, slots, fused, 1), _updated(rule, slots, fused, width)
+    store_one, store_vector = (element_storer(storages, count, fused.zero_grads, writes_state) for count in (1, width))
+    updated_one, updated_vector = (_updated(rule, slots, fused, count, writes_state) for count in (1, width))
     differing_bits = _differing_bits(operands)
     word, addresses_at, scalar_row_and_end = reader(INT64, 1), reader(INT64, operands), reader(INT64, 2)
     scalars_at, clip_coef_at = reader(dtype, scalar_count), reader(dtype, has_clip_norm)
@@ -148,13 +154,14 @@ def _differing_bits(count: int) -> Callable[..., Any]:
     return register_jitable(lambda addresses: before(addresses) | (addresses[0] ^ addresses[last]))
 
 
-def _updated(rule: Rule, slots: int, fused: Fused, count: int) -> Callable[..., Any]:
+def _updated(rule: Rule, slots: int, fused: Fused, count: int, writes_state: bool) -> Callable[..., Any]:
     """`(lanes, scalars) -> ` the new numbers of each of `count` lanes. A lane is p, g and the state of one element."""
     scalar_count = len(arguments(rule)) - 2 - slots
+    as_tuple = typed if writes_state else typed_alone
     if SIMULATED:
-        element = around(_simulated(rule), scalar_count, slots, fused, typed)
+        element = around(_simulated(rule), scalar_count, slots, fused, as_tuple)
         return lambda lanes, scalars: [element(*lane, *scalars) for lane in lanes]
-    return _unrolled(register_jitable(around(rule, scalar_count, slots, fused, typed)), count)
+    return _unrolled(register_jitable(around(rule, scalar_count, slots, fused, as_tuple)), count)
 
 
 def _unrolled(element: Rule, count: int) -> Callable[..., Any]:

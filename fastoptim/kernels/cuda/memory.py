@@ -10,7 +10,7 @@ from numba import types
 
 from fastoptim.kernels.cuda.driver import numba_cuda
 from fastoptim.kernels.storage import Storage
-from fastoptim.kernels.table import GRAD
+from fastoptim.kernels.table import GRAD, PARAM
 
 Array = np.ndarray[Any, Any]
 
@@ -52,12 +52,15 @@ def element_loader(storages: tuple[Storage, ...], width: int) -> Callable[..., A
     return load
 
 
-def element_storer(storages: tuple[Storage, ...], width: int, zero_grads: bool) -> Callable[..., Any]:
+def element_storer(
+    storages: tuple[Storage, ...], width: int, zero_grads: bool, writes_state: bool = True
+) -> Callable[..., Any]:
     """`store(addresses, i, updated) -> None`, the reverse of `element_loader`.
 
-    Each element of `updated` has a number of every operand but the gradient, which is left alone or set to zero.
+    Each element of `updated` has a number of every operand but the gradient, which is left alone or set to zero; or of
+    the parameter alone, where no state is written.
     """
-    written = [operand for operand in range(len(storages)) if operand != GRAD]
+    written = [operand for operand in range(len(storages)) if operand != GRAD] if writes_state else [PARAM]
     if SIMULATED:
 
         def simulated_store(addresses: Any, i: int, updated: list[Any]) -> None:
