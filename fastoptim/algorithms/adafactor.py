@@ -109,8 +109,8 @@ class Adafactor(Optimizer):
         eps1: the least root of the second moment that a gradient is divided by, and the least mean of a matrix's second
             moment, at least 0.
         eps2: the least root of a parameter's mean square that counts, at least 0.
-        clip_threshold: the largest root of the mean square of what `lr` multiplies, above 0; `d` in the paper and in
-            PyTorch.
+        clip_threshold: the largest root of the mean square of a step before it is multiplied, at least 1e-30; `d` in
+            the paper and in PyTorch.
         weight_decay: `lr` times this part of the parameter is taken from it at each step.
         relative_step: True to limit `lr` to the inverse root of the step, as in the paper and in PyTorch.
     """
@@ -122,7 +122,7 @@ class Adafactor(Optimizer):
     beta2_decay: Number = Number(-0.8, "a number in [-1, 0)", low=-1.0, high=0.0, schedule=True)
     eps1: Number = nonnegative(float(np.finfo(np.float32).eps))
     eps2: Number = nonnegative(1e-3)
-    clip_threshold: Number = Number(1.0, "a finite number > 0", open_below=True, schedule=True)
+    clip_threshold: Number = Number(1.0, "a finite number >= 1e-30", low=1e-30, schedule=True)
     weight_decay: Number = nonnegative(0.0)
     relative_step: bool = switch(False)
 
