@@ -1,4 +1,4 @@
-"""The formulas of optimizers whose steps take into account all elements of an array, or of all arrays, in float64 NumPy.
+"""The formulas of optimizers that look at all elements of an array, or of all arrays, in float64 NumPy.
 
 See tests/references.py for what a formula takes and returns. Those of `TOGETHER` take all arrays of a step: what other
 formulas take of each, by name, and the numbers that all arrays share. They return what others do, by name, and the new

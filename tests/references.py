@@ -196,8 +196,8 @@ class Reference:
             else:
                 grads[name] = g + decay * before[name]
 
-        for name, (new, self.state[name]) in self._updated(grads).items():
-            p, g = self.params[name], grads[name]
+        for name, (new, state) in self._updated(grads).items():
+            self.state[name], p, g = state, self.params[name], grads[name]
             if self.value("cautious"):
                 new = np.where((p - new) * np.sign(g) <= 0, p, new)
             low, high = self.value("bounds", name) or (None, None)
