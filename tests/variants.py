@@ -25,6 +25,10 @@ KINDS = {
     "eta_plus": "above 1",
     "min_step_size": "positive",
     "max_step_size": "positive",
+    "clip_threshold": "positive",
+    "d0": "positive",
+    "growth_rate": "limit of growth",
+    "beta2_decay": "negative",
     "eps_hat": "switch",
     "eps_in_root": "switch",
 }
@@ -37,6 +41,10 @@ VALUES = {
     "max_step_size": 0.06,
     "t0": 2,
     "warmup_steps": 3,
+    "beta2_decay": -0.6,
+    "clip_threshold": 0.8,
+    "d0": 0.01,
+    "growth_rate": 1.1,
 }
 
 
@@ -130,6 +138,8 @@ WRONG_OF_KIND = {
     "nonnegative": [*NUMBER, -1e-9, 10**400],
     "positive": [*NUMBER, 0, 1e-40],
     "fraction": [*NUMBER, -1e-9, 1, 1.0, 2],
+    "negative": [*NUMBER, -1.1, 0],
+    "limit of growth": [0.9, math.nan, math.inf, "1", [1.0]],
     "inner fraction": [*NUMBER, 0, 1],
     "above 1": [*NUMBER, 1, 0.5],
     "switch": SWITCH,
