@@ -69,7 +69,7 @@ class Kernels:
         """The kernels that `Optimizer.update` runs on arrays on a GPU."""
         from fastoptim.kernels.cuda.elementwise import CudaKernels  # needs the package numba-cuda
 
-        return CudaKernels(self._rule, self._slots, self.fused, self.owner, self.writes_state)
+        return CudaKernels(self._rule, self._slots, self.fused, self.owner, self._per_array, self.writes_state)
 
     def _alone(self, kernel: Any) -> Any:
         """A public kernel, where it is all of a step."""

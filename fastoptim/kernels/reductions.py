@@ -71,7 +71,7 @@ class ReductionKernels:
         counts: bool = False,
     ) -> None:
         self._made_of, self._counts = (rule, sums, functions, slots, per_array, before, scalars, over_all), counts
-        self.over_all = over_all
+        self.over_all, self.fused = over_all, fused
         self._owner, self.values = owner, len(sums)
         self._variants: dict[Fused, ReductionKernels] = {fused: self}
         own = [] if counts else [name for name in arguments(rule)[2:] if name in slots]
@@ -141,6 +141,18 @@ class Summed(NamedTuple):
             own = totals.pass_for(storage_of(group.dtype)).address
             found.append(Launch(own, group.table, group.scalars, group.arrays, 1, group.blocks))
         return found
+
+    def launches_on_gpu(self, groups: Sequence[Any], order: int) -> list[Any]:
+        """The launches that run it on a GPU."""
+        blocks, totals = self.kernels.on_blocks.on_gpu, self.kernels.on_totals.on_gpu
+        return [*(blocks.prepare(group) for group in groups), *totals.prepare(groups, order)]
+
+    def sources_for_gpu(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> list[Any]:
+        """The kernels that it runs on a GPU for a dtype."""
+        blocks, totals = self.kernels.on_blocks.on_gpu, self.kernels.on_totals.on_gpu
+        key = dtype, self.kernels.fused.clip_norm, on_device
+        builds = [totals.build, totals.build_common] if self.kernels.over_all else [totals.build]
+        return [blocks.build(*key, self.kernels.on_totals.operands), *(build(*key) for build in builds)]
 
 
 def block_launch(kernels: BlockKernels, group: Group) -> Launch:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple, Protocol, Self
 
+import numpy as np
+
 from fastoptim.kernels import Kernels
 from fastoptim.kernels.adapt import adapted, arguments_of
 from fastoptim.kernels.cpu import LINE
@@ -31,6 +33,12 @@ class Stage(Protocol):
             groups: the arrays of each dtype.
             order: the address of `ArraySums.order_of`, for what sums over all arrays.
         """
+
+    def launches_on_gpu(self, groups: Sequence[Any], order: int) -> list[Any]:
+        """The launches that run it on a GPU, for a `GpuGroup` of each dtype."""
+
+    def sources_for_gpu(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> list[Any]:
+        """The kernels that it runs on a GPU for a dtype, see `inspect`."""
 
 
 class Elementwise(NamedTuple):
@@ -85,6 +93,16 @@ class Elementwise(NamedTuple):
             for compiled, x in zip(passes, groups, strict=True)
         ]
 
+    def launches_on_gpu(self, groups: Sequence[Any], order: int) -> list[Any]:
+        """The launches that run it on a GPU."""
+        return [
+            self.kernels.on_gpu.prepare(*group[:3], device=group.device, clip_coef=group.clip_coef) for group in groups
+        ]
+
+    def sources_for_gpu(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> list[Any]:
+        """The kernel that it runs on a GPU for a dtype."""
+        return [self.kernels.on_gpu.build(dtype, many, on_device)]
+
 
 def cautious_scale(kept: float, size: float) -> float:
     """The factor of Liang et al. 2024, Algorithm 1, by which the steps of the elements that make one are longer."""
@@ -130,6 +148,16 @@ class Measured(NamedTuple):
         """The calls that run it on the host."""
         kernels = self.stage.kernels.measuring(self.names, self.per_array)
         return [block_launch(kernels, group) for group in groups]
+
+    def launches_on_gpu(self, groups: Sequence[Any], order: int) -> list[Any]:
+        """The launches that run it on a GPU."""
+        kernels = self.stage.kernels.measuring(self.names, self.per_array).on_gpu
+        return [kernels.prepare(group) for group in groups]
+
+    def sources_for_gpu(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> list[Any]:
+        """The kernel that it runs on a GPU for a dtype."""
+        kernels, operands = self.kernels.measuring(self.names, self.per_array).on_gpu, self.kernels.on_gpu.operands
+        return [kernels.build(dtype, self.kernels.fused.clip_norm, on_device, operands)]
 
 
 class Reduction:
