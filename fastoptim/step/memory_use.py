@@ -1,11 +1,15 @@
 """How much memory an optimizer needs for given parameters."""
 
 from collections.abc import Collection, Mapping
+from math import prod
 from typing import Any, NamedTuple
 
 from fastoptim.arrays.devices import info_of
+from fastoptim.arrays.info import TensorInfo
 from fastoptim.settings.algorithm import Algorithm
 from fastoptim.settings.patterns import first_match
+
+NUMBER = 8  # bytes of a number of float64
 
 
 class MemoryUse(NamedTuple):
@@ -40,7 +44,18 @@ def memory_use(algorithm: Algorithm, params: Mapping[Any, Any], stepped: Collect
     Raises:
         TypeError: a parameter is no array, or of another dtype than float32 and float64.
     """
-    sizes = {name: info_of(array, f"params[{name!r}]").nbytes for name, array in params.items()}
-    size = sum(sizes[name] for name in params if name in stepped or first_match(algorithm.frozen, name) is None)
+    infos = {name: info_of(array, f"params[{name!r}]") for name, array in params.items()}
+    moving = {name: x for name, x in infos.items() if name in stepped or first_match(algorithm.frozen, name) is None}
+    size = sum(info.nbytes for info in moving.values())
+    state = len(algorithm.stored_slots) * size + sum(
+        _shaped(algorithm, slot, moving) for slot in algorithm.shaped_slots
+    )
     has_averages, has_sums = algorithm.ema is not None, algorithm.accumulate > 1
-    return MemoryUse(sum(sizes.values()), len(algorithm.slots) * size, has_averages * size, has_sums * size)
+    return MemoryUse(sum(x.nbytes for x in infos.values()), state, has_averages * size, has_sums * size)
+
+
+def _shaped(algorithm: Algorithm, slot: str, infos: Mapping[Any, TensorInfo]) -> int:
+    """The bytes of a slot of other shapes: a number is float64, and one that all share is there once."""
+    shapes = [(algorithm.state_shape(slot, name, info.shape), info.dtype.itemsize) for name, info in infos.items()]
+    found = [NUMBER if shape == () else prod(shape) * itemsize for shape, itemsize in shapes if shape is not None]
+    return sum(found[:1] if slot in algorithm.shared_slots else found)
