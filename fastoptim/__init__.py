@@ -70,6 +70,7 @@ from fastoptim.algorithms.schedule_free_sgd import ScheduleFreeSGD
 from fastoptim.algorithms.sgd import SGD
 from fastoptim.arrays.flat import FlatDict, flatten
 from fastoptim.kernels.cuda.driver import cuda_info
+from fastoptim.kernels.measures import Statistics
 from fastoptim.kernels.rule import rule
 from fastoptim.kernels.stages import Reduction
 from fastoptim.optimizer import Optimizer
@@ -110,6 +111,7 @@ __all__ = [
     "Rprop",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
+    "Statistics",
     "cuda_info",
     "flatten",
     "fraction",

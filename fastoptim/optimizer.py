@@ -196,8 +196,8 @@ class Optimizer(Algorithm):
 
         These are the averages of `ema`; or the optimizer's own evaluation parameters, if it has such (`evaluation`),
         which are the parameters themselves before a name's first step. At the end, also after an exception, the arrays
-        get their own numbers back. `update` is refused meanwhile. A `frozen` parameter that has never made a step has no
-        average, and is left as it is.
+        get their own numbers back. `update` is refused meanwhile. A `frozen` parameter without a step has no average,
+        and is left as it is.
 
         Raises:
             RuntimeError: there are no averages, or the parameters are the averages already.

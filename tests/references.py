@@ -12,13 +12,16 @@ import numpy as np
 
 import formulas_adam
 import formulas_averaging
+import formulas_of_arrays
 import formulas_plain
 import formulas_whole
 from fastoptim import schedules
 from support import OPTIMIZERS
 from variants import changed_options, own_hyperparameters
 
-REFERENCES = formulas_plain.FORMULAS | formulas_adam.FORMULAS | formulas_averaging.FORMULAS
+REFERENCES = (
+    formulas_plain.FORMULAS | formulas_adam.FORMULAS | formulas_averaging.FORMULAS | formulas_of_arrays.FORMULAS
+)
 REFERENCES |= formulas_whole.FORMULAS | formulas_whole.TOGETHER
 # The optimizers that are compared with their formula. For any other one test fails, and says so:
 # `test_every_optimizer_has_a_reference`.

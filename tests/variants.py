@@ -148,7 +148,7 @@ WRONG_OF_KIND = {
 WRONG = {
     "weight_decay": NUMBER,
     "decoupled": [*SWITCH, lambda step: True],
-    "cautious": [*SWITCH, "rescaled", lambda step: True],
+    "cautious": [*SWITCH, "scaled", lambda step: True],
     "bounds": [
         *(0, "01", {0: 1}, lambda step: (0, 1)),
         *((0,), (0, 1, 2), ("0", 1), ([0.1], 1)),

@@ -17,6 +17,7 @@ class Kernels:
 
     Attributes:
         fused: the options that the passes include beside the rule.
+        owner: the optimizer's name, for errors and the log.
         scalar_names: of a step's numbers, in order.
         writes_state: whether the rule returns the state. One that returns `p` alone leaves the state as it is.
     """
@@ -30,7 +31,7 @@ class Kernels:
         per_array: PerArray = NO_SUMS,
         writes_state: bool = True,
     ) -> None:
-        self._rule, self._slots, self.fused, self._owner, self._per_array = rule, slots, fused, owner, per_array
+        self._rule, self._slots, self.fused, self.owner, self._per_array = rule, slots, fused, owner, per_array
         self.scalar_names = signature(rule, slots, fused).scalars[per_array.number_count :]
         self.writes_state = writes_state
         self._variants: dict[Fused, Kernels] = {}
@@ -41,7 +42,7 @@ class Kernels:
         if fused == self.fused:
             return self
         if fused not in self._variants:
-            others = self._owner, self._per_array, self.writes_state
+            others = self.owner, self._per_array, self.writes_state
             self._variants[fused] = Kernels(self._rule, self._slots, fused, *others)
         return self._variants[fused]
 
@@ -53,7 +54,7 @@ class Kernels:
     @cached_property
     def on_cpu(self) -> CpuKernels:
         """The passes that `Optimizer.update` runs on host arrays."""
-        others = self._owner, self._per_array, self.writes_state
+        others = self.owner, self._per_array, self.writes_state
         return CpuKernels(self._rule, self._slots, self.fused, *others)
 
     def measuring(self, names: tuple[str, ...], per_array: PerArray) -> BlockKernels:
@@ -68,12 +69,12 @@ class Kernels:
         """The kernels that `Optimizer.update` runs on arrays on a GPU."""
         from fastoptim.kernels.cuda.elementwise import CudaKernels  # needs the package numba-cuda
 
-        return CudaKernels(self._rule, self._slots, self.fused, self._owner, self.writes_state)
+        return CudaKernels(self._rule, self._slots, self.fused, self.owner, self._per_array, self.writes_state)
 
     def _alone(self, kernel: Any) -> Any:
         """A public kernel, where it is all of a step."""
         if self._per_array.is_summed:
-            raise TypeError(f"{self._owner} sums over arrays before its rule: expected opt.update to be called")
+            raise TypeError(f"{self.owner} sums over arrays before its rule: expected opt.update to be called")
         return kernel
 
     @property

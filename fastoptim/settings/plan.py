@@ -81,8 +81,13 @@ class Plan:
 
     def _with_options(self, stages: Sequence[Any]) -> list[Any]:
         """The stages with the options included, and statistics in the last one."""
-        included = [stage.including(self.fused) for stage in stages]
-        return [*included[:-1], *(last.measuring(self.statistics) for last in included[-1:])]
+        if not stages:
+            return []
+        *included, last = (stage.including(self.fused) for stage in stages)
+        if self.fused.rescaled:
+            counted, last = last.rescaled()
+            included.append(counted)
+        return [*included, last.measuring(self.statistics)]
 
     def is_like(self, other: "Plan") -> bool:
         """Whether steps that were bound for one plan are good for the other."""
@@ -149,7 +154,8 @@ def _fused(values: Mapping[str, Any], off: Mapping[str, Any], accumulates: bool)
         clip_value=any(each["clip_value"] is not None for each in members),
         weight_decay=False in decays,
         decoupled=True in decays,
-        cautious=values["cautious"],
+        cautious=bool(values["cautious"]),
+        rescaled=values["cautious"] == "rescaled",
         bounds=any(each["nonnegative"] or each["bounds"] is not None for each in members),
         ema=values["ema"] is not None,
         clip_norm=values["clip_norm"] is not None,

@@ -140,7 +140,7 @@ class Binder(NamedTuple):
                 counter = StepCounter(kinds[0][0].count if kinds else 0, device)
             dtypes = {each.dtype for each in segments}
             counter.fill(self.algorithm.hyperparameters(), dtypes, lambda t: plan.row_at(self.algorithm, t))
-        return GpuEngine(segments, plan.stages[-1].kernels, row_count, plan.needs_norm, counter)
+        return GpuEngine(segments, plan.stages, row_count, plan.needs_norm, counter)
 
     def _parts(self, segments: list[Segment], store: StateStore) -> list[Part]:
         """The segments that follow the rule, and each matrix that does not."""
