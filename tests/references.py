@@ -169,7 +169,7 @@ class Reference:
             self.micro_steps[name] = self.micro_steps.get(name, 0) + 1
             if self.micro_steps[name] >= self.value("accumulate"):
                 due.setdefault(self.micro_steps.pop(name), []).append(name)
-        for count, names in due.items():
+        for count, names in sorted(due.items()):
             self._step({name: self.sums.pop(name) / count for name in names if name in self.sums})
 
     def _step(self, grads):
