@@ -65,6 +65,7 @@ class Options(Declared):
     capturable: bool = option(Switch, default=False, kw_only=True)
     statistics: tuple[str, ...] = option(Names, default=(), kw_only=True)
     _off: ClassVar[dict[str, Any]] = {}
+    _for_others: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -79,7 +80,8 @@ class Options(Declared):
         Raises:
             ValueError: they cannot go together.
         """
-        return Plan(self.hyperparameters(), self._fields, self._off, stages, matrix_stages, accumulates)
+        values = self.hyperparameters()
+        return Plan(values, self._fields, self._off, self._for_others, stages, matrix_stages, accumulates)
 
     def values_from(self, saved: Any) -> dict[str, Any]:
         """The values of all fields from a state dict, checked.
