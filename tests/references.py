@@ -126,8 +126,7 @@ class Reference:
         chosen = {**self.defaults, **self.options, **(group if name is not None else {})}
         matrices = self.opt.matrices
         if matrices and name is not None and not self.opt.is_matrix(name, self.params[name].shape):
-            other = matrices.for_others.get(what, what)
-            what = what if what in group and other not in group else other
+            what = matrices.for_others.get(what, what)
         value = chosen[what] if what in chosen else getattr(self.opt, what)
         return value(self.scheduled) if callable(value) else value
 

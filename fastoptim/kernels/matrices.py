@@ -28,7 +28,7 @@ class Matrices(NamedTuple):
             half made.
         slots: from the names of a matrix's state to functions of its shape that return the state's.
         for_others: from names of hyperparameters to others, whose values they have for arrays that follow the rule:
-            `{"lr": "adamw_lr"}`. In a group that says `lr`, that is the `lr` of all its names.
+            `{"lr": "adamw_lr"}`.
     """
 
     function: Callable[..., Any]

@@ -73,8 +73,7 @@ class Plan:
         self._for_others = for_others
         self._varied = [Varied(values, own, {}, fields, off, self.fused) for own in (schedules, *groups.values())]
         for own in ({}, *groups.values()) if for_others else ():
-            links = {x: y for x, y in for_others.items() if y in own or x not in own}
-            self._varied.append(Varied(values, own, links, fields, off, self.fused))
+            self._varied.append(Varied(values, own, for_others, fields, off, self.fused))
         self._scheduled = [name for name, _, _ in self._varied[0].scheduled]
         others = {*for_others, *for_others.values()}
         self._names = {*self._scheduled, *(name for group in groups.values() for name in group), *others}
