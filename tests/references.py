@@ -12,6 +12,7 @@ import numpy as np
 
 import formulas_adam
 import formulas_averaging
+import formulas_matrices
 import formulas_of_arrays
 import formulas_plain
 import formulas_whole
@@ -22,7 +23,7 @@ from variants import changed_options, own_hyperparameters
 REFERENCES = (
     formulas_plain.FORMULAS | formulas_adam.FORMULAS | formulas_averaging.FORMULAS | formulas_of_arrays.FORMULAS
 )
-REFERENCES |= formulas_whole.FORMULAS | formulas_whole.TOGETHER
+REFERENCES |= formulas_matrices.FORMULAS | formulas_whole.FORMULAS | formulas_whole.TOGETHER
 # The optimizers that are compared with their formula. For any other one test fails, and says so:
 # `test_every_optimizer_has_a_reference`.
 WITH_REFERENCE = [cls for cls in OPTIMIZERS if cls.__name__ in REFERENCES]
@@ -139,6 +140,9 @@ class Reference:
         groups = self.options.get("groups") or {}
         group = next((values for pattern, values in groups.items() if fnmatchcase(str(name), pattern)), {})
         chosen = {**self.defaults, **self.options, **(group if name is not None else {})}
+        matrices = self.opt.matrices
+        if matrices and name is not None and not self.opt.is_matrix(name, self.params[name].shape):
+            what = matrices.for_others.get(what, what)
         value = chosen[what] if what in chosen else getattr(self.opt, what)
         return value(self.scheduled) if callable(value) else value
 
