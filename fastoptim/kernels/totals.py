@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastoptim.kernels import adapt, jit, memory, reduce, storage, unroll
-from fastoptim.kernels.adapt import adapted
+from fastoptim.kernels.adapt import adapted, one_float
 from fastoptim.kernels.blocks import numbers_at_addresses
 from fastoptim.kernels.jit import jitable
 from fastoptim.kernels.launch import Pass
@@ -138,8 +138,10 @@ class TotalsKernels:
                 store_results(row, array_at(word_at(row + numbers_at), F8, given), found[known_count:])
 
         if self.over_all:
-            return Pass(compute_common_numbers, *identity, what=f"{self.owner}'s numbers of all arrays")
-        return Pass(compute_numbers, *identity, what=f"{self.owner}'s numbers of each array")
+            what = f"{self.owner}'s numbers of all arrays"
+            return Pass(compute_common_numbers, *identity, what=what, functions=self.functions)
+        what = f"{self.owner}'s numbers of each array"
+        return Pass(compute_numbers, *identity, what=what, functions=self.functions)
 
 
 def _extended(before: Any, function: Any, name: str) -> Any:
@@ -148,7 +150,7 @@ def _extended(before: Any, function: Any, name: str) -> Any:
     @jitable(before.__name__, name)
     def chain(known: Any) -> Any:
         values = before(known)
-        return values + (float(function(*values)),)
+        return values + (one_float(function(*values)),)
 
     return chain
 
