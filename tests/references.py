@@ -12,8 +12,10 @@ import numpy as np
 
 import formulas_adam
 import formulas_averaging
+import formulas_matrices
 import formulas_of_arrays
 import formulas_plain
+import formulas_whole
 from fastoptim import schedules
 from support import OPTIMIZERS, state_shapes
 from variants import changed_options, own_hyperparameters
@@ -21,6 +23,7 @@ from variants import changed_options, own_hyperparameters
 REFERENCES = (
     formulas_plain.FORMULAS | formulas_adam.FORMULAS | formulas_averaging.FORMULAS | formulas_of_arrays.FORMULAS
 )
+REFERENCES |= formulas_matrices.FORMULAS | formulas_whole.FORMULAS | formulas_whole.TOGETHER
 # The optimizers that are compared with their formula. For any other one test fails, and says so:
 # `test_every_optimizer_has_a_reference`.
 WITH_REFERENCE = [cls for cls in OPTIMIZERS if cls.__name__ in REFERENCES]
@@ -113,7 +116,7 @@ class Reference:
         self.opt, self.formula, self.own = opt, REFERENCES[cls.__name__], own_hyperparameters(cls)
         self.defaults = {name: value for name, value in OPTIONS.items() if name not in self.own} | changed_options(cls)
         self.options = dict(options or {})
-        self.params, self.state, self.dtypes = {}, {}, {}
+        self.params, self.state, self.shared, self.dtypes = {}, {}, {}, {}
         self.steps, self.ema, self.sums = {}, {}, {}
         self.micro_steps = {}
         self.skipped = self.stepped = 0  # how many calls made no step, and how many steps were made
@@ -137,6 +140,9 @@ class Reference:
         groups = self.options.get("groups") or {}
         group = next((values for pattern, values in groups.items() if fnmatchcase(str(name), pattern)), {})
         chosen = {**self.defaults, **self.options, **(group if name is not None else {})}
+        matrices = self.opt.matrices
+        if matrices and name is not None and not self.opt.is_matrix(name, self.params[name].shape):
+            what = matrices.for_others.get(what, what)
         value = chosen[what] if what in chosen else getattr(self.opt, what)
         return value(self.scheduled) if callable(value) else value
 
@@ -167,7 +173,7 @@ class Reference:
             self.micro_steps[name] = self.micro_steps.get(name, 0) + 1
             if self.micro_steps[name] >= self.value("accumulate"):
                 due.setdefault(self.micro_steps.pop(name), []).append(name)
-        for count, names in due.items():
+        for count, names in sorted(due.items()):
             self._step({name: self.sums.pop(name) / count for name in names if name in self.sums})
 
     def _step(self, grads):
@@ -197,10 +203,8 @@ class Reference:
             else:
                 grads[name] = g + decay * before[name]
 
-        for name, g in grads.items():
-            self.steps[name] = self.steps.get(name, 0) + 1
-            values, p = Values(partial(self.value, name=name)), self.params[name]
-            new, self.state[name] = self.formula(p, g, self.state[name], self.steps[name], values)
+        for name, (new, state) in self._updated(grads).items():
+            self.state[name], p, g = state, self.params[name], grads[name]
             if self.value("cautious"):
                 new = np.where((p - new) * np.sign(g) <= 0, p, new)
             low, high = self.value("bounds", name) or (None, None)
@@ -214,3 +218,15 @@ class Reference:
             for name in grads:
                 average = self.ema.get(name, before[name])
                 self.ema[name] = average + (1 - ema) * (self.params[name] - average)
+
+    def _updated(self, grads):
+        """What the formula makes of each name's parameter and state. The step is counted."""
+        arrays = {}
+        for name, g in grads.items():
+            self.steps[name] = self.steps.get(name, 0) + 1
+            values = Values(partial(self.value, name=name))
+            arrays[name] = self.params[name], g, self.state[name], self.steps[name], values
+        if self.formula not in formulas_whole.TOGETHER.values():
+            return {name: self.formula(*array) for name, array in arrays.items()}
+        found, self.shared = self.formula(arrays, self.shared) if arrays else ({}, self.shared)
+        return found

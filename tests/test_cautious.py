@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastoptim import SGD, Adam, Lion, Momentum
+from fastoptim import LAMB, SGD, Adam, Lion, Momentum
 from support import assert_close, assert_same_bits, random
 
 F4, F8 = np.float32, np.float64
@@ -79,3 +79,21 @@ def test_the_c_lion_of_another_library(decoupled, rng):
         peer.step()
         opt.update(params, {"p": g})
     assert_close(params["p"], np.array([tensor.item() for tensor in tensors]))
+
+
+@pytest.mark.parametrize("cls", [Adam, LAMB])
+def test_rescaled(cls, rng):
+    """Elements that make a step make a longer one: by the number of all over the number of these plus 1."""
+    p = {"a": rng.standard_normal((70, 90)), "b": rng.standard_normal(13)}
+    plain, opt, other = {k: x.copy() for k, x in p.items()}, cls(0.1, cautious="rescaled"), cls(0.1)
+    for _ in range(3):
+        g, old = {k: rng.standard_normal(x.shape) for k, x in p.items()}, {k: x.copy() for k, x in p.items()}
+        for k in p:
+            plain[k][...] = p[k]
+        opt.update(p, g)
+        other.update(plain, g)
+        for k in p:
+            step = old[k] - plain[k]
+            goes_down = step * g[k] > 0
+            assert 0 < goes_down.sum() < step.size
+            assert_close(p[k], old[k] - step * goes_down * (step.size / (goes_down.sum() + 1)), k)

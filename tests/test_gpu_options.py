@@ -27,7 +27,7 @@ CAPTURED = {name: value for name, value in EVERYTHING.items() if name not in NOT
 def fewer_threads(monkeypatch):
     """The simulator has to make each of them, which is what its time goes into."""
     if SIMULATED:
-        monkeypatch.setattr("fastoptim.kernels.cuda.launch.THREADS", 4)
+        monkeypatch.setattr("fastoptim.kernels.cuda.elementwise.THREADS", 4)
 
 
 def gradients(call, dtypes=(np.float32,), missing=(), bad=False, shapes=SHAPES):

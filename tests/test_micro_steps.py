@@ -99,6 +99,20 @@ def test_names_that_make_their_first_step_together_on_sums_of_different_lengths(
     beside.check("later")
 
 
+def test_a_first_step_after_another_ones_later_step_in_one_call(rng):
+    """The averages that the other step has changed meanwhile are kept."""
+    params = arrays(rng)
+    beside = Beside(Adam, params, accumulate=2, ema=0.5)
+    for _ in range(2):
+        beside.update(["a", "b"], like(rng, params))
+    beside.assign(accumulate=4)
+    for names in ["c"], ["c"], ["a", "b", "c"]:
+        beside.update(names, like(rng, params))
+    beside.assign(accumulate=2)
+    beside.update(["a", "b", "c"], like(rng, params))  # a and b on two calls, which they have had before; c on four
+    beside.check("together")
+
+
 @pytest.mark.parametrize("cls", FEW)
 def test_names_that_join_amid_a_sum_with_clipping(cls, rng):
     """The norm is that of the names that make the step together."""

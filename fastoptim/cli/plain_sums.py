@@ -69,7 +69,7 @@ class Summed:
                 arrays[slot][...] = value
             sums[name] = [float(value.sum()) for value in values[len(self._written) :]]
         if self._reduction.over_all and sums:
-            of_all = [sum(each) for each in zip(*sums.values(), strict=True)]
+            of_all: list[float] = [sum(each) for each in zip(*sums.values(), strict=True)]
             sums = dict.fromkeys(sums, of_all)
             sizes = dict.fromkeys(sizes, sum(sizes.values()))
         return {name: self._of_sums(sums[name], sizes[name], known[name]) for name in sums}

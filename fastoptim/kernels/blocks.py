@@ -5,6 +5,7 @@ depends on sizes alone. So the sums have the same bits for any number of threads
 """
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -78,9 +79,9 @@ class BlockKernels:
     ) -> None:
         sources = fingerprint(fuse, memory, reduce, unroll, storage, jit)
         self._identity = *identity, values, *written, *map(len, per_array[:2]), f"{sources:x}"
-        self._element, self._written, self._values = element, tuple(written), values
-        self._scalars, self._per_array = scalars, per_array
-        self._what, self._rule, self._zero_grads = what, rule, zero_grads
+        self.element, self.written, self.values = element, tuple(written), values
+        self.scalars, self.per_array = scalars, per_array
+        self.what, self.rule, self.zero_grads = what, rule, zero_grads
         self._passes: dict[tuple[Storage, ...], Pass] = {}
 
     def pass_for(self, storages: tuple[Storage, ...]) -> Pass:
@@ -89,15 +90,22 @@ class BlockKernels:
             self._passes[storages] = self._pass(storages)
         return self._passes[storages]
 
+    @cached_property
+    def on_gpu(self) -> Any:
+        """The same for arrays on a GPU."""
+        from fastoptim.kernels.cuda.reductions import CudaBlocks  # needs the package numba-cuda
+
+        return CudaBlocks(self)
+
     def _update_part(self, storages: tuple[Storage, ...], identity: Sequence[object]) -> Callable[..., Any]:
         """`(arrays, values, scalars)`: update some elements, and write down what is summed of each."""
         load_all, element, written = (
             unroll.load([x.load for x in storages]),
-            self._element,
-            unroll.select(self._written),
+            self.element,
+            unroll.select(self.written),
         )
-        stores = [storages[i].store for i in self._written] + [storages[PARAM].store] * self._values
-        store_all, has_zero_grads = unroll.store(stores), self._zero_grads
+        stores = [storages[i].store for i in self.written] + [storages[PARAM].store] * self.values
+        store_all, has_zero_grads = unroll.store(stores), self.zero_grads
 
         @jitable(*identity)
         def update_part(arrays: Any, values: Any, scalars: Any) -> None:
@@ -111,11 +119,11 @@ class BlockKernels:
 
     def _pass(self, storages: tuple[Storage, ...]) -> Pass:
         identity = *self._identity, *(each.dtype.char for each in storages)
-        row_bytes = columns(len(storages), self._per_array) * WORD
+        row_bytes = columns(len(storages), self.per_array) * WORD
         end, blocks_end, sums_at, scalar_row = (row_bytes + x * WORD for x in (END, BLOCKS, SUMS, SCALAR_ROW))
-        arrays_at, update_part, count = operands_at(storages), self._update_part(storages, identity), self._scalars
-        like, itemsize, values = np.empty(0, storages[PARAM].dtype), storages[PARAM].itemsize, self._values
-        numbers_of, in_own_dtype = numbers_of_array(self._per_array, len(storages)), unroll.cast(count)
+        arrays_at, update_part, count = operands_at(storages), self._update_part(storages, identity), self.scalars
+        like, itemsize, values = np.empty(0, storages[PARAM].dtype), storages[PARAM].itemsize, self.values
+        numbers_of, in_own_dtype = numbers_of_array(self.per_array, len(storages)), unroll.cast(count)
         rows = unroll.rows(values)
 
         @jitable(*identity)
@@ -152,4 +160,4 @@ class BlockKernels:
                 begin, element = behind, last
                 row += row_bytes
 
-        return Pass(update_blocks, *identity, what=self._what, rule=self._rule)
+        return Pass(update_blocks, *identity, what=self.what, rule=self.rule)

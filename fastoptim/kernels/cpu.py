@@ -50,7 +50,9 @@ class CpuKernels:
             FunctionType(rule.__code__, rule.__globals__, rule.__name__, None, rule.__closure__)
         )
         as_tuple = typed if writes_state else typed_alone
-        self._element = jitable(*self._identity)(around(rule, count, slots, fused, as_tuple))
+        self._element = jitable(*self._identity)(
+            around(rule, count, slots, fused, as_tuple, rescale=per_array.number_count - 1)
+        )
         self.passes: dict[tuple[Storage, ...], Pass] = {}
 
     def pass_for(self, storages: tuple[Storage, ...]) -> Pass:

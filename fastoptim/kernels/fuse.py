@@ -18,6 +18,7 @@ class Fused(NamedTuple):
         weight_decay: a part of the parameter is added to the gradient.
         decoupled: a part of the parameter is taken from the parameter.
         cautious: what the rule does to the parameter is taken back where it goes against the gradient.
+        rescaled: what is left of it is made longer, by a number of the array that a stage before has counted.
         bounds: the parameter is brought into an interval.
         ema: a moving average follows the parameter; it lies behind the state.
         clip_norm: the gradient is multiplied by `clip_coef`, the last scalar, which depends on all gradients.
@@ -29,6 +30,7 @@ class Fused(NamedTuple):
     weight_decay: bool = False
     decoupled: bool = False
     cautious: bool = False
+    rescaled: bool = False
     bounds: bool = False
     ema: bool = False
     clip_norm: bool = False
@@ -77,7 +79,17 @@ def signature(rule: Rule, slots: int, fused: Fused) -> Signature:
     return Signature(names[:slots] + ("average",) * fused.ema, names[slots:] + fused.scalars)
 
 
-def around(rule: Rule, count: int, slots: int, fused: Fused, as_tuple: Rule, is_last: bool = True) -> Rule:
+def around(
+    rule: Rule,
+    count: int,
+    slots: int,
+    fused: Fused,
+    as_tuple: Rule,
+    *,
+    is_last: bool = True,
+    counts: bool = False,
+    rescale: int = 0,
+) -> Rule:
     """The function of one element: `(p, g, *state[, average], *scalars) -> (p, *state[, average])`.
 
     Its order: what is done to the gradient, weight decay, the rule, what is taken back of it, the bounds, the average.
@@ -89,6 +101,8 @@ def around(rule: Rule, count: int, slots: int, fused: Fused, as_tuple: Rule, is_
         fused: the options to include.
         as_tuple: `(returned, p, state) -> ` what a rule returned, as a tuple.
         is_last: whether the rule returns the new parameter, so that what follows from that is done, too.
+        counts: return nothing but whether the rule goes against the gradient.
+        rescale: with `rescaled`, the place of its number among the rule's scalars.
     """
     if not fused.changes_elements:
         return lambda p, g, *numbers: as_tuple(rule(p, g, *numbers), p, numbers[:slots])
@@ -96,8 +110,10 @@ def around(rule: Rule, count: int, slots: int, fused: Fused, as_tuple: Rule, is_
     behind = first + count
     places = {name: behind + i for i, name in enumerate(fused.scalars)}
     # Numba takes these closed-over values for constants, and leaves out the branches that are never taken.
-    has_scale, has_clip_value, has_decay, has_decoupled, is_cautious, has_bounds, has_average, has_clip_norm, _ = fused
+    has_scale, has_clip_value, has_decay, has_decoupled, is_cautious, is_rescaled, has_bounds, *others = fused
+    has_average, has_clip_norm, _ = others
     is_cautious, has_bounds, has_average = (x and is_last for x in (is_cautious, has_bounds, has_average))
+    rescale += first
     scale, limit, decay, shrink, low, high, weight, clip_coef = (
         places.get(name, 0) for names in SCALARS.values() for name in names
     )
@@ -116,12 +132,17 @@ def around(rule: Rule, count: int, slots: int, fused: Fused, as_tuple: Rule, is_
         if has_decoupled:
             p = p - numbers[shrink] * p
         new = as_tuple(rule(p, g, *numbers[:slots], *numbers[first:behind]), p, numbers[:slots])
+        if counts:
+            return ((new[0] < p) if g > 0 else (new[0] > p) if g < 0 else False,)
         if is_cautious:
             # A product of step and gradient would be 0 for two small numbers. And `p if ... else q` as the last word
             # becomes a store under a mask, with which AMD's processors take 5 times as long.
             q = p if g == 0 else new[0]
             lower, higher = p if q > p else q, p if q < p else q
-            new = (lower if g > 0 else higher,) + new[1:]
+            kept = lower if g > 0 else higher
+            if is_rescaled:
+                kept = p + numbers[rescale] * (kept - p)
+            new = (kept,) + new[1:]
         if has_bounds:
             q = new[0]
             new = (numbers[low] if q < numbers[low] else numbers[high] if q > numbers[high] else q,) + new[1:]

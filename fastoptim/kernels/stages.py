@@ -1,7 +1,10 @@
 """What a step is made of: stages, each of which goes over all arrays before the next one begins."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple, Protocol, Self
+
+import numpy as np
 
 from fastoptim.kernels import Kernels
 from fastoptim.kernels.adapt import adapted, arguments_of
@@ -30,6 +33,12 @@ class Stage(Protocol):
             groups: the arrays of each dtype.
             order: the address of `ArraySums.order_of`, for what sums over all arrays.
         """
+
+    def launches_on_gpu(self, groups: Sequence[Any], order: int) -> list[Any]:
+        """The launches that run it on a GPU, for a `GpuGroup` of each dtype."""
+
+    def sources_for_gpu(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> list[Any]:
+        """The kernels that it runs on a GPU for a dtype, see `inspect`."""
 
 
 class Elementwise(NamedTuple):
@@ -66,6 +75,10 @@ class Elementwise(NamedTuple):
         """The same with options in the same pass."""
         return self._replace(kernels=self.kernels.including(fused))
 
+    def rescaled(self) -> "tuple[Summed, Elementwise]":
+        """A stage that counts where the rule goes against the gradient, and the same with what follows from that."""
+        return _rescaled(self)
+
     def measuring(self, names: tuple[str, ...]) -> "Elementwise | Measured":
         """The same with statistics of these names."""
         if not names:
@@ -79,6 +92,33 @@ class Elementwise(NamedTuple):
             Launch(compiled.address, x.table, x.scalars, x.elements, LINE, x.elements)
             for compiled, x in zip(passes, groups, strict=True)
         ]
+
+    def launches_on_gpu(self, groups: Sequence[Any], order: int) -> list[Any]:
+        """The launches that run it on a GPU."""
+        return [
+            self.kernels.on_gpu.prepare(*group[:3], device=group.device, clip_coef=group.clip_coef) for group in groups
+        ]
+
+    def sources_for_gpu(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> list[Any]:
+        """The kernel that it runs on a GPU for a dtype."""
+        return [self.kernels.on_gpu.build(dtype, many, on_device)]
+
+
+def cautious_scale(kept: float, size: float) -> float:
+    """The factor of Liang et al. 2024, Algorithm 1, by which the steps of the elements that make one are longer."""
+    return size / (kept + 1)
+
+
+@cache
+def _rescaled(stage: Elementwise) -> "tuple[Summed, Elementwise]":
+    before, slots, kernels = stage.per_array, stage.slots, stage.kernels
+    scalars, fused = kernels.scalar_names[: kernels.scalar_count - len(kernels.fused.scalars)], kernels.fused
+    per_array = PerArray(before.slots, (*before.given, cautious_scale.__name__), is_summed=True)
+    what = stage.rule, ("kept",), (cautious_scale,), slots, per_array, before.given, scalars
+    counted = Summed(ReductionKernels(*what, False, fused, kernels.owner, counts=True))
+    rule = adapted(stage.rule, ("p", "g", *slots, *per_array.slots, *per_array.given, *scalars))
+    last = Kernels(rule, len(slots), fused, kernels.owner, per_array)
+    return counted, Elementwise(stage.rule, slots, last, per_array)
 
 
 class Measured(NamedTuple):
@@ -108,6 +148,16 @@ class Measured(NamedTuple):
         """The calls that run it on the host."""
         kernels = self.stage.kernels.measuring(self.names, self.per_array)
         return [block_launch(kernels, group) for group in groups]
+
+    def launches_on_gpu(self, groups: Sequence[Any], order: int) -> list[Any]:
+        """The launches that run it on a GPU."""
+        kernels = self.stage.kernels.measuring(self.names, self.per_array).on_gpu
+        return [kernels.prepare(group) for group in groups]
+
+    def sources_for_gpu(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> list[Any]:
+        """The kernel that it runs on a GPU for a dtype."""
+        kernels, operands = self.kernels.measuring(self.names, self.per_array).on_gpu, self.kernels.on_gpu.operands
+        return [kernels.build(dtype, self.kernels.fused.clip_norm, on_device, operands)]
 
 
 class Reduction:
@@ -179,7 +229,8 @@ def stages_of(
         own = each.rule, each.sums, each.functions, slots, per_array, before, scalars
         summed.append(Summed(ReductionKernels(*own, each.over_all, NOTHING, owner)))
         before += each.results
-    last = Kernels(adapted(rule, every), len(slots), owner=owner, per_array=per_array)
+    why = "sums over arrays before its rule" if reductions else "updates matrices by a function"
+    last = Kernels(adapted(rule, every), len(slots), NOTHING, owner, per_array, why)
     return *summed, Elementwise(rule, slots, last, per_array)
 
 

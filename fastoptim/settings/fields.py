@@ -16,9 +16,10 @@ class Field:
         default: the value where none is given.
         kw_only: whether the constructor takes it as a keyword alone.
         chooses_rule: whether it is one of those that choose the optimizer's rule, see `Algorithm.variants`.
+        is_common: whether all names have the same value, so that no group may have another one.
     """
 
-    chooses_rule = False
+    chooses_rule = is_common = False
 
     def __init__(self, default: Any) -> None:
         self.default = default
@@ -173,6 +174,23 @@ class Count(Field):
         return int(value)
 
 
+class Choice(Field):
+    """One of some words.
+
+    Args:
+        among: the words, the default first.
+    """
+
+    def __init__(self, among: tuple[str, ...]) -> None:
+        super().__init__(among[0])
+        self.among = among
+
+    def check(self, value: Any, fields: Mapping[str, Field]) -> str:
+        if not isinstance(value, str) or value not in self.among:
+            raise self.refusal(" or ".join(map(repr, self.among)), value)
+        return value
+
+
 def nonnegative(default: float) -> Any:
     """A finite number of at least 0, or a schedule of such: `lr`, `eps`, `weight_decay`."""
     return Number(default, "a finite number >= 0", schedule=True)
@@ -183,9 +201,25 @@ def fraction(default: float) -> Any:
     return Number(default, "a number in [0, 1)", high=1.0, schedule=True)
 
 
+def count(default: int) -> Any:
+    """An integer of at least 1."""
+    return Count(default)
+
+
+def choice(*among: str) -> Any:
+    """One of these words, by default the first."""
+    return Choice(among)
+
+
 def switch(default: bool) -> Any:
     """True or False. It may choose another rule, see `variants` of `Optimizer`."""
     return Switch(default)
+
+
+def common(field: Any) -> Any:
+    """The same field with one value for all names: groups cannot change what sums over all arrays are made of."""
+    field.is_common = True
+    return field
 
 
 def option(kind: Callable[[Any], Any], *, default: Any, kw_only: bool) -> Any:

@@ -44,11 +44,7 @@ class Groups(Field):
             return None
         if not isinstance(value, Mapping):
             raise self.refusal("a mapping from glob patterns to hyperparameters, or None", value)
-        may_differ = [
-            name
-            for name, x in fields.items()
-            if (not x.kw_only or name in OFF) and not (x.chooses_rule and isinstance(x, Switch))
-        ]
+        may_differ = [name for name, x in fields.items() if _may_differ(x)]
         checked: dict[str, Any] = {}
         for pattern, values in value.items():
             if not isinstance(pattern, str) or not isinstance(values, Mapping):
@@ -63,3 +59,9 @@ class Groups(Field):
                     raise ValueError(f"groups[{pattern!r}]: {error}") from None
             checked[pattern] = ReadOnly(own)
         return ReadOnly(checked)
+
+
+def _may_differ(field: Field) -> bool:
+    """Whether groups may have other values of a field."""
+    chooses_for_all = field.is_common or (field.chooses_rule and isinstance(field, Switch))
+    return (not field.kw_only or field.name in OFF) and not chooses_for_all

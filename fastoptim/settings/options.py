@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from fastoptim.settings.bounds import Bounds
+from fastoptim.settings.cautious import Cautious
 from fastoptim.settings.data import values_from_data
 from fastoptim.settings.declared import Declared
 from fastoptim.settings.fields import Count, Number, Switch, option
@@ -42,7 +43,8 @@ class Options(Declared):
         decoupled: take `lr * weight_decay` of the parameter from it instead, as in AdamW (Loshchilov & Hutter 2019,
             https://arxiv.org/abs/1711.05101).
         cautious: an element stays where it is if the formula moves it along its gradient and not against it (Liang et
-            al. 2024, https://arxiv.org/abs/2411.16085, without rescaling). Decoupled decay is made all the same.
+            al. 2024, https://arxiv.org/abs/2411.16085). Decoupled decay is made all the same. With "rescaled" the other
+            elements of an array make longer steps, as in the paper: by its elements over the number of these plus 1.
         bounds: `(low, high)`: elements that the step has left below low are set to low, above high to high. None is no
             bound: `(0, None)`. Both numbers are rounded to the parameter's dtype.
         nonnegative: the same as `bounds=(0, None)`. With both, both hold.
@@ -69,7 +71,7 @@ class Options(Declared):
     maximize: bool = option(Switch, default=False, kw_only=True)
     weight_decay: Number = option(nonnegative_number, default=0.0, kw_only=True)
     decoupled: bool = option(Switch, default=False, kw_only=True)
-    cautious: bool = option(Switch, default=False, kw_only=True)
+    cautious: bool | str = option(Cautious, default=False, kw_only=True)
     bounds: Bounds = option(Bounds, default=None, kw_only=True)
     nonnegative: bool = option(Switch, default=False, kw_only=True)
     ema: float | None = option(_ema, default=None, kw_only=True)
@@ -80,6 +82,7 @@ class Options(Declared):
     capturable: bool = option(Switch, default=False, kw_only=True)
     statistics: tuple[str, ...] = option(Names, default=(), kw_only=True)
     _off: ClassVar[dict[str, Any]] = {}
+    _for_others: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -94,13 +97,14 @@ class Options(Declared):
         Raises:
             ValueError: they cannot go together.
         """
-        return Plan(self.hyperparameters(), self._fields, self._off, stages, matrix_stages, accumulates)
+        values = self.hyperparameters()
+        return Plan(values, self._fields, self._off, self._for_others, stages, matrix_stages, accumulates)
 
     def evaluation_plan(self, stage: Any) -> Plan:
         """The plan of a pass that computes evaluation parameters: with groups, but with no option."""
         options = (x for x in Options._fields.values() if x.name != "groups" and self._fields[x.name].kw_only)
         values = {**self.hyperparameters(), **{x.name: x.default for x in options}}
-        return Plan(values, self._fields, OFF, [stage], (), accumulates=False, ask=evaluation_numbers_of)
+        return Plan(values, self._fields, OFF, {}, [stage], (), accumulates=False, ask=evaluation_numbers_of)
 
     def values_from(self, saved: Any) -> dict[str, Any]:
         """The values of all fields from a state dict, checked.
