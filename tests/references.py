@@ -17,7 +17,7 @@ import formulas_of_arrays
 import formulas_plain
 import formulas_whole
 from fastoptim import schedules
-from support import OPTIMIZERS
+from support import OPTIMIZERS, state_shapes
 from variants import changed_options, own_hyperparameters
 
 REFERENCES = (
@@ -133,10 +133,7 @@ class Reference:
         """Parameters that appear later."""
         for name, p in params.items():
             self.params[name], self.dtypes[name] = np.array(p, np.float64), p.dtype
-            self.state[name] = {slot: np.zeros(p.shape) for slot in self.opt.stored_slots}
-            for slot in self.opt.shaped_slots:
-                shape = self.opt.state_shape(slot, name, p.shape)
-                self.state[name] |= {} if shape is None else {slot: np.zeros(shape)}
+            self.state[name] = {slot: np.zeros(own) for slot, own in state_shapes(self.opt, name, p.shape).items()}
 
     def value(self, what, name=None):
         """A hyperparameter or option at this step, for one name."""
