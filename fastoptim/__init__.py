@@ -58,6 +58,7 @@ from fastoptim.algorithms.lamb import LAMB
 from fastoptim.algorithms.lars import LARS
 from fastoptim.algorithms.lion import Lion
 from fastoptim.algorithms.momentum import Momentum
+from fastoptim.algorithms.muon import Muon
 from fastoptim.algorithms.nadam import NAdam
 from fastoptim.algorithms.nesterov import Nesterov
 from fastoptim.algorithms.novograd import NovoGrad
@@ -70,6 +71,7 @@ from fastoptim.algorithms.schedule_free_sgd import ScheduleFreeSGD
 from fastoptim.algorithms.sgd import SGD
 from fastoptim.arrays.flat import FlatDict, flatten
 from fastoptim.kernels.cuda.driver import cuda_info
+from fastoptim.kernels.matrices import Matrices
 from fastoptim.kernels.measures import Statistics
 from fastoptim.kernels.rule import rule
 from fastoptim.kernels.stages import Reduction
@@ -98,7 +100,9 @@ __all__ = [
     "CheckpointError",
     "FlatDict",
     "Lion",
+    "Matrices",
     "Momentum",
+    "Muon",
     "NAdam",
     "Nesterov",
     "NovoGrad",

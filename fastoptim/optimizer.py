@@ -14,7 +14,9 @@ from fastoptim.kernels.measures import Statistics
 from fastoptim.settings.algorithm import Algorithm, subclasses
 from fastoptim.settings.declared import Declared
 from fastoptim.settings.fields import Field
+from fastoptim.settings.patterns import Patterns
 from fastoptim.settings.rows import WrongScalarsError
+from fastoptim.state.shaped import ShapedState
 from fastoptim.step.accumulate import Accumulator
 from fastoptim.step.averaged import holding_averages
 from fastoptim.step.memory_use import MemoryUse, memory_use
@@ -59,7 +61,8 @@ class Optimizer(Algorithm):
         if args and isinstance(args[0], (list, tuple, Mapping, Iterator)):
             name = type(self).__name__
             raise TypeError(f"{name}: expected hyperparameters; parameters go to update(params, grads)")
-        self._stepper = Stepper((), self.carry, self.shaped_slots, self.shared_slots)
+        shaped = ShapedState({slot: {} for slot in self.shaped_slots}, self.shared_slots, self.array_slots)
+        self._stepper = Stepper((), self.carry, shaped)
         self._accumulator = Accumulator()
         super().__init__(*args, **kwargs)
         self._stepper.use_slots(self.stored_slots)
@@ -188,7 +191,7 @@ class Optimizer(Algorithm):
         Raises:
             TypeError: a parameter is no array, or of another dtype than float32 and float64.
         """
-        return memory_use(self, by_name(params, "params"), self._stepper.counts.names)
+        return memory_use(self, self._stepper.store.shaped, by_name(params, "params"), self._stepper.counts.names)
 
     @contextmanager
     def averaged(self, params: ByName) -> Iterator[None]:
@@ -265,7 +268,7 @@ class Optimizer(Algorithm):
         """A field was assigned. Plan again if that changes more than a number of the step."""
         if field.chooses_rule or field.name == "groups":
             self.variant = self.variant_of(vars(self))
-        if field.kw_only or field.chooses_rule or callable(old) or callable(new):
+        if field.kw_only or field.chooses_rule or callable(old) or callable(new) or isinstance(field, Patterns):
             self._stepper.replan()
         if field.name == "ema" and new is None:
             self._stepper.drop_averages()

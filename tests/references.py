@@ -12,14 +12,15 @@ import numpy as np
 
 import formulas_adam
 import formulas_averaging
+import formulas_matrices
 import formulas_of_arrays
 import formulas_plain
 import formulas_together
 from fastoptim import schedules
-from support import OPTIMIZERS
+from support import OPTIMIZERS, state_shapes
 from variants import changed_options, own_hyperparameters
 
-FILES = formulas_plain, formulas_adam, formulas_averaging, formulas_of_arrays, formulas_together
+FILES = formulas_plain, formulas_adam, formulas_averaging, formulas_of_arrays, formulas_matrices, formulas_together
 REFERENCES = {name: formula for file in FILES for name, formula in file.FORMULAS.items()}
 # The optimizers that are compared with their formula. For any other one test fails, and says so:
 # `test_every_optimizer_has_a_reference`.
@@ -130,13 +131,16 @@ class Reference:
         """Parameters that appear later."""
         for name, p in params.items():
             self.params[name], self.dtypes[name] = np.array(p, np.float64), p.dtype
-            self.state[name] = {slot: np.zeros(p.shape) for slot in self.opt.slots}
+            self.state[name] = {slot: np.zeros(own) for slot, own in state_shapes(self.opt, name, p.shape).items()}
 
     def value(self, what, name=None):
         """A hyperparameter or option at this step, for one name."""
         groups = self.options.get("groups") or {}
         group = next((values for pattern, values in groups.items() if fnmatchcase(str(name), pattern)), {})
         chosen = {**self.defaults, **self.options, **(group if name is not None else {})}
+        matrices = self.opt.matrices
+        if matrices and name is not None and not self.opt.is_matrix(name, self.params[name].shape):
+            what = matrices.for_others.get(what, what)
         value = chosen[what] if what in chosen else getattr(self.opt, what)
         return value(self.scheduled) if callable(value) else value
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import fastoptim
 from references import REFERENCES, WITH_REFERENCE, Reference
-from support import DTYPES, LAYOUTS, OPTIMIZERS, SHAPES, assert_close, flat_like, random
+from support import DTYPES, LAYOUTS, OPTIMIZERS, SHAPES, assert_close, assert_state_close, flat_like, random
 from variants import VARIANTS, kind_of, own_hyperparameters
 
 STEPS = 8  # RAdam adapts its steps from the sixth on
@@ -48,9 +48,8 @@ def test_formula(cls, variant, dtype, layout):
     assert opt.iter == STEPS
     for name, p in params.items():
         assert_close(p, reference.params[name], name)
-        for slot in opt.slots:
-            assert opt.state[slot][name].dtype == dtype
-            assert_close(opt.state[slot][name], reference.state[name][slot], f"{slot} {name}")
+        assert p.dtype == dtype
+        assert_state_close(opt, name, p, reference.state[name])
 
 
 arrays = st.tuples(
@@ -82,6 +81,4 @@ def test_any_mixture_of_arrays(cls, described, data):
     for k, p in held.items():
         assert params[k] is p
         assert_close(p, reference.params[k])
-        for slot in opt.slots:
-            assert opt.state[slot][k].shape == p.shape
-            assert_close(opt.state[slot][k], reference.state[k][slot])
+        assert_state_close(opt, k, p, reference.state[k])

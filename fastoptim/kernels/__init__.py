@@ -19,6 +19,7 @@ class Kernels:
         fused: the options that the passes include beside the rule.
         owner: the optimizer's name, for errors and the log.
         scalar_names: of a step's numbers, in order.
+        why_not_alone: what else a step does, in words, so that nobody can make one with a kernel alone.
         writes_state: whether the rule returns the state. One that returns `p` alone leaves the state as it is.
     """
 
@@ -29,9 +30,11 @@ class Kernels:
         fused: Fused = NOTHING,
         owner: str = "a rule",
         per_array: PerArray = NO_SUMS,
+        why_not_alone: str = "",
         writes_state: bool = True,
     ) -> None:
         self._rule, self._slots, self.fused, self.owner, self._per_array = rule, slots, fused, owner, per_array
+        self.why_not_alone = why_not_alone
         self.scalar_names = signature(rule, slots, fused).scalars[per_array.number_count :]
         self.writes_state = writes_state
         self._variants: dict[Fused, Kernels] = {}
@@ -42,7 +45,7 @@ class Kernels:
         if fused == self.fused:
             return self
         if fused not in self._variants:
-            others = self.owner, self._per_array, self.writes_state
+            others = self.owner, self._per_array, self.why_not_alone, self.writes_state
             self._variants[fused] = Kernels(self._rule, self._slots, fused, *others)
         return self._variants[fused]
 
@@ -71,10 +74,15 @@ class Kernels:
 
         return CudaKernels(self._rule, self._slots, self.fused, self.owner, self._per_array, self.writes_state)
 
+    @property
+    def are_public(self) -> bool:
+        """Whether a kernel is all of a step, so that `cpu`, `cpu_serial` and `cuda` are there."""
+        return not self.why_not_alone
+
     def _alone(self, kernel: Any) -> Any:
         """A public kernel, where it is all of a step."""
-        if self._per_array.is_summed:
-            raise TypeError(f"{self.owner} sums over arrays before its rule: expected opt.update to be called")
+        if self.why_not_alone:
+            raise TypeError(f"{self.owner} {self.why_not_alone}: expected opt.update to be called")
         return kernel
 
     @property

@@ -1,6 +1,7 @@
 """Steps of whole matrices: a function of NumPy's arrays, between two passes that know all options."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from fastoptim.kernels.adapt import arguments_of
@@ -22,12 +23,17 @@ class Matrices(NamedTuple):
     Attributes:
         function: `(p, g, *state, *scalars) -> ` what is taken from the parameter, an array of its shape. It takes the
             parameter and its gradient, the state's arrays and the step's numbers, all but the first two by name. `g` is
-            what the options have made of the gradient; the function may write into it, and into the state.
+            what the options have made of the gradient, C-contiguous, as the state's arrays are; the function may write
+            into it, and into these. It is not called for a matrix without elements. An error in it leaves the step
+            half made.
         slots: from the names of a matrix's state to functions of its shape that return the state's.
+        for_others: from names of hyperparameters to others, whose values they have for arrays that follow the rule:
+            `{"lr": "adamw_lr"}`.
     """
 
     function: Callable[..., Any]
     slots: Mapping[str, Callable[[Shape], Shape]]
+    for_others: Mapping[str, str] = MappingProxyType({})
 
     @property
     def scalars(self) -> tuple[str, ...]:

@@ -105,6 +105,7 @@ class Algorithm(Options):
             if cls.matrices is not None:
                 scalars = cls.variant_stages[()][-1].kernels.scalar_names
                 cls.matrix_stages = matrix_stages(cls.__name__, cls.matrices, scalars)
+            cls._for_others = cls.matrices.for_others if cls.matrices is not None else {}
             for attribute, read in OF_THE_STAGES.items():
                 setattr(cls, attribute, _OfTheStages(read))
         if {"rule", "variants", "slots", "evaluation"} & own.keys():

@@ -82,6 +82,7 @@ class Options(Declared):
     capturable: bool = option(Switch, default=False, kw_only=True)
     statistics: tuple[str, ...] = option(Names, default=(), kw_only=True)
     _off: ClassVar[dict[str, Any]] = {}
+    _for_others: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -96,13 +97,14 @@ class Options(Declared):
         Raises:
             ValueError: they cannot go together.
         """
-        return Plan(self.hyperparameters(), self._fields, self._off, stages, matrix_stages, accumulates)
+        values = self.hyperparameters()
+        return Plan(values, self._fields, self._off, self._for_others, stages, matrix_stages, accumulates)
 
     def evaluation_plan(self, stage: Any) -> Plan:
         """The plan of a pass that computes evaluation parameters: with groups, but with no option."""
         options = (x for x in Options._fields.values() if x.name != "groups" and self._fields[x.name].kw_only)
         values = {**self.hyperparameters(), **{x.name: x.default for x in options}}
-        return Plan(values, self._fields, OFF, [stage], (), accumulates=False, ask=evaluation_numbers_of)
+        return Plan(values, self._fields, OFF, {}, [stage], (), accumulates=False, ask=evaluation_numbers_of)
 
     def values_from(self, saved: Any) -> dict[str, Any]:
         """The values of all fields from a state dict, checked.

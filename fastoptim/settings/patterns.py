@@ -10,6 +10,8 @@ from fastoptim.settings.fields import Field
 class Patterns(Field):
     """A glob pattern, or a list or tuple of them; kept as a tuple."""
 
+    is_common = True
+
     if TYPE_CHECKING:
 
         def __get__(self, instance: Any, owner: Any = None) -> tuple[str, ...]: ...
@@ -20,6 +22,11 @@ class Patterns(Field):
         if not isinstance(patterns, list | tuple) or not all(isinstance(pattern, str) for pattern in patterns):
             raise self.refusal("a glob pattern, or a list or tuple of them", value)
         return tuple(patterns)
+
+
+def patterns(*default: str) -> Any:
+    """Glob patterns of names. Each has to match one."""
+    return Patterns(default)
 
 
 def first_match(patterns: Iterable[str], name: Any) -> int | None:

@@ -7,7 +7,7 @@ from fastoptim.kernels.fuse import Fused
 from fastoptim.kernels.table import PerArray
 from fastoptim.settings.carry import Carry
 from fastoptim.settings.fields import Field
-from fastoptim.settings.patterns import first_match
+from fastoptim.settings.patterns import Patterns, first_match
 from fastoptim.settings.rows import Kind, Numbers, Rows, WrongScalarsError, numbers_of
 from fastoptim.settings.varied import Varied
 
@@ -19,6 +19,7 @@ class Plan:
         values: the optimizer's fields by name.
         fields: what they may be.
         off: options that this optimizer declares as its own, and their values where they are off.
+        for_others: see `Matrices`.
         stages: of a step.
         matrix_stages: of matrices, none where they follow the rule.
         accumulates: whether the gradients are sums of several calls.
@@ -33,6 +34,7 @@ class Plan:
         in_order: whether the state has to lie in C order, as sums over it are part of the step.
         statistics: the option.
         patterns: of the groups.
+        name_patterns: all that have to match a name, by the fields that they stand in.
         frozen: the patterns of names that do not take part.
         clip_norm, skip_nonfinite: the options.
         needs_norm: whether the norm of the gradients has to be known.
@@ -49,6 +51,7 @@ class Plan:
         values: Mapping[str, Any],
         fields: Mapping[str, Field],
         off: Mapping[str, Any],
+        for_others: Mapping[str, str],
         stages: Sequence[Any],
         matrix_stages: Sequence[Any],
         accumulates: bool,
@@ -56,6 +59,8 @@ class Plan:
     ) -> None:
         groups, self._ask = values["groups"] or {}, ask
         self.patterns, self.frozen = tuple(groups), values["frozen"]
+        of_fields = {name: values[name] for name, field in fields.items() if isinstance(field, Patterns)}
+        self.name_patterns: dict[str, tuple[str, ...]] = {"groups": self.patterns, **of_fields}
         self.accumulates, self.fused = accumulates, _fused(values, off, accumulates)
         self.clip_norm: float | None = values["clip_norm"]
         self._grad_scale: float = values["grad_scale"]
@@ -71,13 +76,17 @@ class Plan:
         self._scalar_count = stages[-1].scalar_count
         self.is_direct = not (self.capturable or self.frozen)
         schedules = {name: value for name in fields if name != "groups" and callable(value := values[name])}
-        self._base = Varied(values, schedules, fields, off, self.fused)
-        self._groups = [Varied(values, group, fields, off, self.fused) for group in groups.values()]
-        self._scheduled = [name for name, _, _ in self._base.scheduled]
-        self._names = {*self._scheduled, *(name for group in groups.values() for name in group)}  # that may change
-        self.is_plain = not (groups or self._scheduled or self.fused.scalars or self.needs_norm or self.statistics)
+        self._for_others = for_others
+        self._varied = [Varied(values, own, {}, fields, off, self.fused) for own in (schedules, *groups.values())]
+        for own in ({}, *groups.values()) if for_others else ():
+            self._varied.append(Varied(values, own, for_others, fields, off, self.fused))
+        self._scheduled = [name for name, _, _ in self._varied[0].scheduled]
+        others = {*for_others, *for_others.values()}
+        self._names = {*self._scheduled, *(name for group in groups.values() for name in group), *others}
+        is_simple = not (groups or for_others or self._scheduled or self.fused.scalars)
+        self.is_plain = is_simple and not (self.needs_norm or self.statistics)
         if self.capturable:
-            _check_capturable(values, self._scheduled)
+            _check_capturable(values, self._scheduled, bool(matrix_stages))
 
     def _with_options(self, stages: Sequence[Any]) -> list[Any]:
         """The stages with the options included, and statistics in the last one."""
@@ -91,12 +100,14 @@ class Plan:
 
     def is_like(self, other: "Plan") -> bool:
         """Whether steps that were bound for one plan are good for the other."""
-        names = "stages", "matrix_stages", "patterns", "needs_norm", "capturable", "is_plain"
+        names = "stages", "matrix_stages", "name_patterns", "needs_norm", "capturable", "is_plain"
         return all(getattr(self, name) == getattr(other, name) for name in names)
 
-    def group_of(self, name: Any) -> int | None:
-        """The number of the group that a name is in."""
-        return first_match(self.patterns, name) if self.patterns else None
+    def group_of(self, name: Any, is_matrix: bool) -> int:
+        """The number of the group that a name is in, 0 for none. Others than matrices may have groups of their own."""
+        found = first_match(self.patterns, name) if self.patterns else None
+        number = 0 if found is None else found + 1
+        return number if is_matrix or not self._for_others else number + len(self.patterns) + 1
 
     def rows(self, numbers: Numbers, kinds: Sequence[Kind], divisor: float) -> Rows:
         """The numbers of a step, a row for each kind of name.
@@ -112,12 +123,12 @@ class Plan:
         step = kinds[0][0].count if len(kinds) == 1 else max((cohort.count for cohort, _ in kinds), default=0)
         values = vars(numbers)
         kept = {name: values[name] for name in self._names}
-        base = self._base.at(step, kept) if self._scheduled else kept
+        base = self._varied[0].at(step, kept) if self._scheduled else kept
         rows = Rows()
         try:
             for cohort, group in kinds:
-                varied = self._base if group is None else self._groups[group]
-                values.update(base if group is None else varied.at(step, base))
+                varied = self._varied[group]
+                values.update(varied.at(step, base) if group else base)
                 self._add_row(rows, numbers, varied, cohort.count + 1, cohort.carry, divisor)
         finally:
             values.update(kept)
@@ -130,7 +141,7 @@ class Plan:
             WrongScalarsError: `scalars` returns something else than the rule's numbers.
         """
         rows = Rows()
-        self._add_row(rows, numbers, self._base, t, None, self._grad_scale)
+        self._add_row(rows, numbers, self._varied[0], t, None, self._grad_scale)
         return rows.scalars[: -1 if self.fused.clip_norm else None]
 
     def _add_row(self, rows: Rows, numbers: Numbers, varied: Varied, t: int, carry: Carry, divisor: float) -> None:
@@ -163,13 +174,14 @@ def _fused(values: Mapping[str, Any], off: Mapping[str, Any], accumulates: bool)
     )
 
 
-def _check_capturable(values: Mapping[str, Any], scheduled: Sequence[str]) -> None:
+def _check_capturable(values: Mapping[str, Any], scheduled: Sequence[str], has_matrices: bool) -> None:
     """Refuse what a replayed graph could not do.
 
     Raises:
         ValueError
     """
     on = {name: values[name] for name in ("groups", "skip_nonfinite")} | {"accumulate": values["accumulate"] > 1}
+    on["a function of matrices"] = has_matrices
     found = [name for name, is_on in on.items() if is_on] + [f"the schedule of {name}" for name in scheduled]
     if found:
         raise ValueError(f"capturable: expected nothing that needs the host in every step, found {', '.join(found)}")

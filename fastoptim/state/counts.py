@@ -80,7 +80,7 @@ class StepCounts:
         cohort = self._cohorts.get(name)
         return cohort is not None and (cohort.count > 0 or self.on_gpu is not None)
 
-    def cohorts(self, groups: Mapping[Any, int | None]) -> dict[Any, Cohort]:
+    def cohorts(self, groups: Mapping[Any, int]) -> dict[Any, Cohort]:
         """The cohort of each name. A cohort that also has other names, or names of several groups, is split first.
 
         Cohorts that have made as many steps as each other are joined. No count changes.

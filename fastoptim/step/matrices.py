@@ -31,7 +31,15 @@ class MatrixStep:
             update: of its shape and dtype, C-contiguous.
             numbers: the parameter's row of the step's numbers.
         """
+        if not update.size:
+            return
         named = {name: numbers[i] for name, i in self._numbers.items()}
-        found = self._function(param, update, **self._state, **named)
+        with np.errstate(all="ignore"):  # inf and nan go their way, as in a kernel
+            found = self._function(param, update, **self._state, **named)
         if found is not update:
+            if np.shape(found) != update.shape:
+                raise ValueError(
+                    f"{self._function.__name__}: expected it to return an array of the shape {update.shape}, as its "
+                    f"matrix has; got {np.shape(found)}"
+                )
             np.copyto(update, found, casting="same_kind")

@@ -1,4 +1,4 @@
-"""The patterns of `groups` and `frozen`, and the names of calls."""
+"""Patterns of names, as those of `groups` and `frozen`, and the names of calls."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ class NamePatterns:
     """Takes frozen names out of calls, and refuses patterns that match nothing. It remembers the last call's names."""
 
     def __init__(self) -> None:
-        self._matched: Any = (), ()  # the patterns that have each matched a name
+        self._matched: Any = {}  # the patterns that have each matched a name
         self._latest: tuple[Any, ...] = ()  # the patterns of `frozen`, and the names of a call
         self._others: Arrays = ()  # those of the names that are not frozen
 
@@ -29,12 +29,11 @@ class NamePatterns:
         Raises:
             TypeError, ValueError: one does, or the parameters are no mapping.
         """
-        patterns = plan.patterns, plan.frozen
-        if patterns != self._matched:
+        if plan.name_patterns != self._matched:
             check_mapping(params, "params")
-            for option, own in zip(("groups", "frozen"), patterns, strict=True):
-                check_matched(option, own, (*params, *known), params)
-            self._matched = patterns
+            for field, patterns in plan.name_patterns.items():
+                check_matched(field, patterns, (*params, *known), params)
+            self._matched = plan.name_patterns
 
     def taking_part(
         self, plan: Plan, params: Mapping[Any, Any], grads: Mapping[Any, Any], known: Iterable[Any]

@@ -1,7 +1,7 @@
 """Makes the steps of one rule: from two dicts of arrays to the kernels' calls."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastoptim.arrays.memory import Memory
@@ -28,8 +28,7 @@ class Stepper:
     Args:
         slots: the names of the rule's state.
         carry: what is carried before the first step, None for nothing.
-        array_slots: the names of the state of other shapes than the parameters'.
-        shared_slots: those of them that all parameters share.
+        shaped: the state of other shapes than the parameters', with no parameter yet.
 
     Attributes:
         store: state and averages.
@@ -46,10 +45,8 @@ class Stepper:
         self,
         slots: tuple[str, ...],
         carry: Carry = None,
-        array_slots: Iterable[str] = (),
-        shared_slots: Iterable[str] = (),
+        shaped: ShapedState | None = None,
     ) -> None:
-        shaped = ShapedState({slot: {} for slot in array_slots}, frozenset(shared_slots))
         self.store, self.counts = StateStore(slots, shaped=shaped), StepCounts(carry)
         self.norm: Any = None
         self.measured: tuple[Callable[[], Mapping[Any, Statistics]], ...] = ()
