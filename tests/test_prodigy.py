@@ -56,7 +56,7 @@ def trained(rng, params, opt, calls=12, options=None):
 @pytest.mark.parametrize("dtypes", [[F8], [F4, F8]], ids=["float64", "mixed"])
 @pytest.mark.parametrize(
     "options",
-    [{}, {"growth_rate": 1.5}, {"d_coef": 0.5, "bias_correction": True}, {"safeguard_warmup": True, "lr": 0.5}],
+    [{}, {"growth_rate": 1.5}, {"d_coef": 0.5, "bias_correction": True}, {"safeguard_warmup": True, "d_coef": 1.5}],
     ids=str,
 )
 def test_names_that_come_late_and_pause(options, dtypes, rng):
@@ -174,6 +174,17 @@ def test_a_state_dict_with_different_estimates_is_refused(rng):
     saved["slots"]["d"]["b"] = np.array(0.5)
     before = snapshot(opt, params)
     with pytest.raises(ValueError, match=r"slots\['d'\]: expected the same number for all names"):
+        opt.load_state_dict(saved)
+    assert snapshot(opt, params) == before
+
+
+def test_a_state_dict_with_a_wrong_estimate_is_refused(rng):
+    params, opt = arrays(rng), Prodigy(**GROWING)
+    opt.update(params, like(rng, params))
+    saved = copy.deepcopy(opt.state_dict())
+    saved["slots"]["d"]["b"] = np.zeros(2)
+    before = snapshot(opt, params)
+    with pytest.raises(ValueError, match=r"slots\['d'\]\['b'\]: expected one number, got shape \(2,\)"):
         opt.load_state_dict(saved)
     assert snapshot(opt, params) == before
 
