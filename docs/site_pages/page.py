@@ -55,7 +55,7 @@ def index() -> str:
     """The table of all optimizers in Markdown."""
     head = "| optimizer | in short | state | bytes | paper |\n|---|---|---|---|---|"
     rows = [
-        f"| [{cls.__name__}]({cls.__name__.lower()}.md) | {described(cls).summary} | {_names((*cls.slots, *cls.array_slots)) or 'none'} "
+        f"| [{cls.__name__}]({cls.__name__.lower()}.md) | {described(cls).summary} | {_kept(cls)} "
         f"| {traffic(cls)} | {paper(cls)} |"
         for cls in optimizers()
     ]
@@ -177,13 +177,18 @@ def _traffic(cls: Any) -> str:
     ])  # fmt: skip
 
 
+def _kept(cls: Any) -> str:
+    """The names of the state."""
+    return _names((*cls.slots, *cls.array_slots)) or "none"
+
+
 def _passes(cls: Any) -> str:
     """What each pass of a step reads and writes."""
     if len(cls.stages) == 1:
         read = " and ".join(["the parameter", *([_names(cls.slots)] if cls.slots else [])])
         return f"A step reads the gradient, and reads and writes {read}."
     called = {"p": "the parameter", "g": "the gradient"}
-    passes = []
+    passes: list[str] = []
     for stage in cls.stages:
         reads, writes = (", ".join(called.get(x, f"`{x}`") for x in names) or "nothing" for names in stage.used)
         passes.append(f"Pass {len(passes) + 1} reads {reads}; it writes {writes}.")
