@@ -70,7 +70,8 @@ class Algorithm(Options):
     rule: ClassVar[Rule]
     slots: ClassVar[tuple[str, ...]] = ()
     variants: ClassVar[Mapping[tuple[str, ...], Rule | tuple[Rule, tuple[str, ...]]]] = {}
-    variant: tuple[str, ...] = ()
+    # An optimizer has its own. Type checkers would take an annotated one for a hyperparameter.
+    variant: ClassVar[tuple[str, ...]] = ()
     reductions: ClassVar[tuple[Reduction, ...]] = ()
     array_slots: ClassVar[tuple[str, ...]] = ()
     shared_slots: ClassVar[tuple[str, ...]] = ()
