@@ -45,6 +45,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastoptim import schedules
 from fastoptim.algorithms.adadelta import Adadelta
+from fastoptim.algorithms.adafactor import Adafactor
 from fastoptim.algorithms.adagrad import AdaGrad
 from fastoptim.algorithms.adam import Adam
 from fastoptim.algorithms.adamax import AdaMax
@@ -59,6 +60,8 @@ from fastoptim.algorithms.lion import Lion
 from fastoptim.algorithms.momentum import Momentum
 from fastoptim.algorithms.nadam import NAdam
 from fastoptim.algorithms.nesterov import Nesterov
+from fastoptim.algorithms.novograd import NovoGrad
+from fastoptim.algorithms.prodigy import Prodigy
 from fastoptim.algorithms.radam import RAdam
 from fastoptim.algorithms.rmsprop import RMSprop
 from fastoptim.algorithms.rprop import Rprop
@@ -67,6 +70,7 @@ from fastoptim.algorithms.schedule_free_sgd import ScheduleFreeSGD
 from fastoptim.algorithms.sgd import SGD
 from fastoptim.arrays.flat import FlatDict, flatten
 from fastoptim.kernels.cuda.driver import cuda_info
+from fastoptim.kernels.measures import Statistics
 from fastoptim.kernels.rule import rule
 from fastoptim.kernels.stages import Reduction
 from fastoptim.optimizer import Optimizer
@@ -86,6 +90,7 @@ __all__ = [
     "AdaGrad",
     "AdaMax",
     "Adadelta",
+    "Adafactor",
     "Adam",
     "AdamW",
     "Adan",
@@ -96,14 +101,17 @@ __all__ = [
     "Momentum",
     "NAdam",
     "Nesterov",
+    "NovoGrad",
     "Number",
     "Optimizer",
+    "Prodigy",
     "RAdam",
     "RMSprop",
     "Reduction",
     "Rprop",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
+    "Statistics",
     "cuda_info",
     "flatten",
     "fraction",

@@ -10,6 +10,7 @@ from fastoptim.arrays.flat import FlatDict
 from fastoptim.arrays.layout import Layout
 from fastoptim.arrays.memory import Array
 from fastoptim.arrays.named import ByName, both_by_name, by_name
+from fastoptim.kernels.measures import Statistics
 from fastoptim.settings.algorithm import Algorithm, subclasses
 from fastoptim.settings.declared import Declared
 from fastoptim.settings.fields import Field
@@ -58,9 +59,10 @@ class Optimizer(Algorithm):
         if args and isinstance(args[0], (list, tuple, Mapping, Iterator)):
             name = type(self).__name__
             raise TypeError(f"{name}: expected hyperparameters; parameters go to update(params, grads)")
-        self._stepper, self._accumulator = Stepper(type(self).slots, self.carry), Accumulator()
+        self._stepper = Stepper((), self.carry, self.shaped_slots, self.shared_slots)
+        self._accumulator = Accumulator()
         super().__init__(*args, **kwargs)
-        self._stepper.use_slots(self.slots)
+        self._stepper.use_slots(self.stored_slots)
 
     @property
     def iter(self) -> int:
@@ -75,7 +77,7 @@ class Optimizer(Algorithm):
     @property
     def state(self) -> Mapping[str, Mapping[Any, Array]]:
         """The state by slot and name: `opt.state["m"]["W1"]` is a view of the parameter's shape and dtype."""
-        self._stepper.use_slots(self.slots)
+        self._stepper.use_slots(self.stored_slots)
         return self._stepper.store.views
 
     @property
@@ -98,6 +100,15 @@ class Optimizer(Algorithm):
         norm = self._stepper.norm
         return None if norm is None else float(norm)
 
+    @property
+    def last_statistics(self) -> Mapping[Any, Statistics]:
+        """What `statistics` has measured in the last step, by name: `opt.last_statistics["W1"].update_norm`.
+
+        Only names that took part are there; none where nothing was asked for. A call that `skip_nonfinite` has skipped
+        has `nan` and `inf` alone. On a GPU this waits for it.
+        """
+        return {name: each for measured in self._stepper.measured for name, each in measured().items()}
+
     def update(self, params: ByName, grads: ByName, *, stream: Any = None) -> None:
         """Make one step: update the arrays in `params`, and the state, in place.
 
@@ -113,6 +124,7 @@ class Optimizer(Algorithm):
                 of the parameters. On the CPU, the arrays are of NumPy, or anything that `np.asarray` takes without a
                 copy, float16, float32 or float64; on a GPU, of the parameters' dtypes. A gradient may be its parameter
                 itself. Where it is None, that parameter and its state are left as they are, and do not count the step.
+                Names that are `frozen` may be missing.
             stream: on a GPU, one of Numba, CuPy or torch, or its address; by default the parameters' own, where their
                 library names it, or else the default stream. Nothing here waits for the GPU, but for `skip_nonfinite`.
 
@@ -121,8 +133,8 @@ class Optimizer(Algorithm):
             TypeError: a value is no array or has no float dtype, a known parameter's dtype is another now, or some
                 arrays are on a GPU and others not.
             ValueError: a gradient's shape differs; a parameter is read-only, shares memory with another one or another
-                one's gradient, or its shape is another now; a pattern of `groups` matches nothing; a schedule returns a
-                wrong number. After any of these nothing has changed.
+                one's gradient, or its shape is another now; a pattern of `groups` or `frozen` matches nothing; a
+                schedule returns a wrong number. After any of these nothing has changed.
             RuntimeError: arrays are on a GPU, but what is needed there is not installed; it says what to install. Or
                 the parameters are the averages for a while (`averaged`).
         """
@@ -139,11 +151,11 @@ class Optimizer(Algorithm):
             plan = stepper.planned
             if plan is None or plan.accumulates:
                 plan = stepper.plan(self, accumulates=False)
-            if plan.capturable:
-                found = stepper.find(self, plan, params, grads)
-            else:  # the same with one call less
+            if plan.is_direct:  # the same as below with fewer calls
                 known = stepper.steps.find(params, grads, stepper.counts.version)
                 found = known or stepper.bind(self, plan, params, grads)
+            else:
+                found = stepper.find(self, plan, *stepper.taking_part(plan, params, grads))
             step = found[0]
             if stream is not None:
                 step.engine.check_stream(stream)
@@ -176,7 +188,7 @@ class Optimizer(Algorithm):
         Raises:
             TypeError: a parameter is no array, or of another dtype than float32 and float64.
         """
-        return memory_use(self, by_name(params, "params"))
+        return memory_use(self, by_name(params, "params"), self._stepper.counts.names)
 
     @contextmanager
     def averaged(self, params: ByName) -> Iterator[None]:
@@ -184,11 +196,12 @@ class Optimizer(Algorithm):
 
         These are the averages of `ema`; or the optimizer's own evaluation parameters, if it has such (`evaluation`),
         which are the parameters themselves before a name's first step. At the end, also after an exception, the arrays
-        get their own numbers back. `update` is refused meanwhile.
+        get their own numbers back. `update` is refused meanwhile. A `frozen` parameter without a step has no average,
+        and is left as it is.
 
         Raises:
             RuntimeError: there are no averages, or the parameters are the averages already.
-            KeyError: a parameter has no average of `ema` yet.
+            KeyError: a parameter that is not frozen has no average of `ema` yet.
             TypeError, ValueError: an array is not what it was when it was updated. Nothing has changed then.
         """
         with holding_averages(self._stepper, self, self.averages, params):
@@ -219,7 +232,7 @@ class Optimizer(Algorithm):
         `copy.deepcopy` keeps them. Schedules of `fastoptim.schedules` are data in it; of any other callable, only that
         it is one.
         """
-        self._stepper.use_slots(self.slots)
+        self._stepper.use_slots(self.stored_slots)
         return saved_of(self, (self._stepper.counts, self._stepper.store, self._accumulator))
 
     def load_state_dict(self, saved: Mapping[str, Any], hyperparameters: bool = True) -> None:
@@ -237,7 +250,7 @@ class Optimizer(Algorithm):
         if self.is_averaged:
             raise RuntimeError("load_state_dict: the parameters are the averages, expected the end of `averaged`")
         values = checked_values(self, saved, hyperparameters)
-        slots = self.stages_of(self.variant_of(values))[-1].slots
+        slots = self.stages_of(self.variant_of(values))[-1].slots if self.matrices is None else ()
         counts, store, accumulator = loaded(saved, values, slots, self._stepper, self._accumulator)
         self._stepper.take(counts, store)
         self._accumulator = accumulator

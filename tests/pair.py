@@ -27,7 +27,8 @@ class Pair:
         self.stepped = self.reference.stepped > before
         assert self.opt.update(self.params, grads) is None
         if self.reference.value("zero_grads"):
-            assert all(not g.any() for g in grads.values() if g is not None)
+            frozen = self.reference.is_frozen
+            assert all(not g.any() for name, g in grads.items() if g is not None and not frozen(name))
 
     def check(self):
         """Parameters, state, averages, sums and counts."""

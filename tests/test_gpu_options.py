@@ -27,7 +27,7 @@ CAPTURED = {name: value for name, value in EVERYTHING.items() if name not in NOT
 def fewer_threads(monkeypatch):
     """The simulator has to make each of them, which is what its time goes into."""
     if SIMULATED:
-        monkeypatch.setattr("fastoptim.kernels.cuda.launch.THREADS", 4)
+        monkeypatch.setattr("fastoptim.kernels.cuda.elementwise.THREADS", 4)
 
 
 def gradients(call, dtypes=(np.float32,), missing=(), bad=False, shapes=SHAPES):
@@ -357,6 +357,32 @@ def test_capturable_with_others(options):
     assert opt.iter == 0
     assert not opt.state["m"]
     assert_alike(on_gpu, arrays(0, shapes=SHAPES))
+
+
+@pytest.mark.parametrize("capturable", [False, True])
+def test_frozen_in_a_flat_buffer(capturable):
+    """Neither the parameter nor its gradient changes. A captured count is one for all names, which stay the same."""
+    host = arrays(0, shapes=SHAPES)
+    flat = fastoptim.flatten(host, device="cuda")
+    options = {"frozen": "b", "zero_grads": True, "clip_norm": 0.5}
+    one, other = Adam(capturable=capturable, **options), Adam(**options)
+    for call in range(2):
+        grads = gradients(call)
+        theirs = flat_like(flat, grads)
+        one.update(flat, theirs)
+        other.update(host, grads)
+        assert_alike(theirs, grads)
+    assert_same_everything(one, other, flat, host)
+    for frozen in ("b", "W"), ():
+        one.frozen = other.frozen = frozen
+        if capturable:
+            with pytest.raises(ValueError, match="capturable: expected all parameters to take part in every step"):
+                one.update(flat, flat_like(flat, gradients(3)))
+        else:
+            one.update(flat, flat_like(flat, gradients(3)))
+            other.update(host, gradients(3))
+    if not capturable:
+        assert_same_everything(one, other, flat, host)
 
 
 @pytest.mark.parametrize("options", [{}, {"zero_grads": True}, {"accumulate": 2}], ids=str)

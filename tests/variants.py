@@ -25,6 +25,10 @@ KINDS = {
     "eta_plus": "above 1",
     "min_step_size": "positive",
     "max_step_size": "positive",
+    "clip_threshold": "positive",
+    "d0": "positive",
+    "growth_rate": "limit of growth",
+    "beta2_decay": "negative",
     "eps_hat": "switch",
     "eps_in_root": "switch",
 }
@@ -37,6 +41,10 @@ VALUES = {
     "max_step_size": 0.06,
     "t0": 2,
     "warmup_steps": 3,
+    "beta2_decay": -0.6,
+    "clip_threshold": 0.8,
+    "d0": 0.01,
+    "growth_rate": 1.1,
 }
 
 
@@ -130,6 +138,8 @@ WRONG_OF_KIND = {
     "nonnegative": [*NUMBER, -1e-9, 10**400],
     "positive": [*NUMBER, 0, 1e-40],
     "fraction": [*NUMBER, -1e-9, 1, 1.0, 2],
+    "negative": [*NUMBER, -1.1, 0],
+    "limit of growth": [0.9, math.nan, math.inf, "1", [1.0]],
     "inner fraction": [*NUMBER, 0, 1],
     "above 1": [*NUMBER, 1, 0.5],
     "switch": SWITCH,
@@ -138,6 +148,13 @@ WRONG_OF_KIND = {
 WRONG = {
     "weight_decay": NUMBER,
     "decoupled": [*SWITCH, lambda step: True],
+    "cautious": [*SWITCH, "scaled", lambda step: True],
+    "bounds": [
+        *(0, "01", {0: 1}, lambda step: (0, 1)),
+        *((0,), (0, 1, 2), ("0", 1), ([0.1], 1)),
+        *((1, 0), (math.nan, 1), (0, math.nan), (math.inf, None), (None, -math.inf), (0, 1e39)),
+    ],
+    "nonnegative": SWITCH,
     "clip_norm": POSITIVE,
     "clip_value": POSITIVE,
     "grad_scale": [*POSITIVE, -2, None],
@@ -147,6 +164,7 @@ WRONG = {
     "maximize": SWITCH,
     "zero_grads": SWITCH,
     "groups": [3, "W", [("W", {})], {"W": 3}, {"b": 0.1}, {"W": None}, {3: {"lr": 0.1}}, {1: {}}],
+    "frozen": [3, None, b"W", ["W", 3], {"W"}, {"W": 1}, lambda step: "W"],
     "capturable": SWITCH,
 }
 

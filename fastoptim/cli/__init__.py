@@ -91,7 +91,7 @@ def _warmup(options: argparse.Namespace) -> int:
     for cls, values in itertools.product(_selected(options), sets):
         try:
             opt = cls(**values)
-            opt.plan(opt.stages, accumulates=False)  # refuses options that cannot go together
+            opt.plan(opt.stages, opt.matrix_stages, accumulates=False)  # refuses options that cannot go together
             optimizers.append(opt)
         except (TypeError, ValueError) as error:
             if options.optimizer or isinstance(error, TypeError):  # who names one, or misspells an option

@@ -3,6 +3,7 @@
 from functools import cached_property
 from typing import Any
 
+from fastoptim.kernels.blocks import BlockKernels
 from fastoptim.kernels.cpu import CpuKernels
 from fastoptim.kernels.fuse import NOTHING, Fused, signature
 from fastoptim.kernels.rule import Rule
@@ -16,6 +17,7 @@ class Kernels:
 
     Attributes:
         fused: the options that the passes include beside the rule.
+        owner: the optimizer's name, for errors and the log.
         scalar_names: of a step's numbers, in order.
         writes_state: whether the rule returns the state. One that returns `p` alone leaves the state as it is.
     """
@@ -29,17 +31,18 @@ class Kernels:
         per_array: PerArray = NO_SUMS,
         writes_state: bool = True,
     ) -> None:
-        self._rule, self._slots, self.fused, self._owner, self._per_array = rule, slots, fused, owner, per_array
-        self.scalar_names = signature(rule, slots, fused).scalars[len(per_array.given) :]
+        self._rule, self._slots, self.fused, self.owner, self._per_array = rule, slots, fused, owner, per_array
+        self.scalar_names = signature(rule, slots, fused).scalars[per_array.number_count :]
         self.writes_state = writes_state
         self._variants: dict[Fused, Kernels] = {}
+        self._measuring: dict[Any, BlockKernels] = {}
 
     def including(self, fused: Fused) -> "Kernels":
         """The kernels that include other options in the same pass."""
         if fused == self.fused:
             return self
         if fused not in self._variants:
-            others = self._owner, self._per_array, self.writes_state
+            others = self.owner, self._per_array, self.writes_state
             self._variants[fused] = Kernels(self._rule, self._slots, fused, *others)
         return self._variants[fused]
 
@@ -51,20 +54,27 @@ class Kernels:
     @cached_property
     def on_cpu(self) -> CpuKernels:
         """The passes that `Optimizer.update` runs on host arrays."""
-        others = self._owner, self._per_array, self.writes_state
+        others = self.owner, self._per_array, self.writes_state
         return CpuKernels(self._rule, self._slots, self.fused, *others)
+
+    def measuring(self, names: tuple[str, ...], per_array: PerArray) -> BlockKernels:
+        """The passes on the host that also sum over arrays what these statistics need."""
+        key = names, per_array
+        if key not in self._measuring:
+            self._measuring[key] = self.on_cpu.measuring(*key)
+        return self._measuring[key]
 
     @cached_property
     def on_gpu(self) -> Any:
         """The kernels that `Optimizer.update` runs on arrays on a GPU."""
         from fastoptim.kernels.cuda.elementwise import CudaKernels  # needs the package numba-cuda
 
-        return CudaKernels(self._rule, self._slots, self.fused, self._owner, self.writes_state)
+        return CudaKernels(self._rule, self._slots, self.fused, self.owner, self._per_array, self.writes_state)
 
     def _alone(self, kernel: Any) -> Any:
         """A public kernel, where it is all of a step."""
         if self._per_array.is_summed:
-            raise TypeError(f"{self._owner} sums over arrays before its rule: expected opt.update to be called")
+            raise TypeError(f"{self.owner} sums over arrays before its rule: expected opt.update to be called")
         return kernel
 
     @property

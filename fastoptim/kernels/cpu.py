@@ -10,19 +10,20 @@ from numba import prange, types
 from numba.extending import overload
 
 from fastoptim.kernels import fuse, jit, memory, storage, unroll
+from fastoptim.kernels.blocks import BlockKernels, numbers_of_array
 from fastoptim.kernels.fuse import NOTHING, Fused, around, signature, typed, typed_alone
 from fastoptim.kernels.jit import compiled, jitable, name_apart
 from fastoptim.kernels.launch import Pass
+from fastoptim.kernels.measures import measured
 from fastoptim.kernels.memory import WORD, array_at, operands_at, word_at
 from fastoptim.kernels.rule import Rule, arguments, fingerprint
 from fastoptim.kernels.storage import FLOAT64, Storage, storage_of
-from fastoptim.kernels.table import END, GRAD, NO_SUMS, NUMBERS, PARAM, SCALAR_ROW, PerArray, columns
+from fastoptim.kernels.table import END, GRAD, NO_SUMS, PARAM, SCALAR_ROW, PerArray, columns
 
 # Up to this many elements one thread works alone: it updates 5,000 in the time that entering a parallel region takes.
 SERIAL_LIMIT = 20_480
 LINE = 16  # elements of float32 in a cache line: threads get whole lines, so that no two of them write to one
 TILE = 16_384  # elements of a tile of the public kernel
-F8 = np.empty(0)
 
 
 class CpuKernels:
@@ -49,7 +50,9 @@ class CpuKernels:
             FunctionType(rule.__code__, rule.__globals__, rule.__name__, None, rule.__closure__)
         )
         as_tuple = typed if writes_state else typed_alone
-        self._element = jitable(*self._identity)(around(rule, count, slots, fused, as_tuple))
+        self._element = jitable(*self._identity)(
+            around(rule, count, slots, fused, as_tuple, rescale=per_array.number_count - 1)
+        )
         self.passes: dict[tuple[Storage, ...], Pass] = {}
 
     def pass_for(self, storages: tuple[Storage, ...]) -> Pass:
@@ -57,6 +60,18 @@ class CpuKernels:
         if storages not in self.passes:
             self.passes[storages] = self._pass(storages)
         return self.passes[storages]
+
+    def measuring(self, names: tuple[str, ...], per_array: PerArray) -> BlockKernels:
+        """The passes that also sum over arrays what these statistics need."""
+        slots, scalars = len(self._names.slots), len(self._names.scalars)
+        numbers = per_array.number_count
+        element = measured(self._element, names, slots + scalars - len(self._fused.scalars), self._fused)
+        identity = *self._identity, *names
+        written = [PARAM, *range(GRAD + 1, GRAD + 1 + slots)]
+        return BlockKernels(
+            jitable(*identity)(element), written, len(names), scalars - numbers, per_array, identity,
+            f"{self._fused.described(self._owner)}, with statistics", self._rule, self._fused.zero_grads,
+        )  # fmt: skip
 
     def dispatchers_for(self, dtype: np.dtype[Any], operands: int) -> list[Any]:
         """What numba compiles for so many operands of a dtype: the pass, and the public kernels."""
@@ -81,10 +96,10 @@ class CpuKernels:
         return update_elements
 
     def _pass(self, storages: tuple[Storage, ...]) -> Pass:
-        given = len(self._per_array.given)
-        row_bytes, count = columns(len(storages), self._per_array) * WORD, len(self._names.scalars) - given
+        row_bytes = columns(len(storages), self._per_array) * WORD
+        count = len(self._names.scalars) - self._per_array.number_count
         end, scalar_row = row_bytes + END * WORD, row_bytes + SCALAR_ROW * WORD
-        numbers_of = given_at(given, row_bytes)
+        numbers_of = numbers_of_array(self._per_array, len(storages))
         arrays_at, update_elements = operands_at(storages), self._update_elements(storages)
         like, itemsize = np.empty(0, storages[PARAM].dtype), storages[PARAM].itemsize
         in_own_dtype = unroll.cast(count)
@@ -161,19 +176,6 @@ class CpuKernels:
         """
         name_apart(function, *self._identity)
         return compiled(function, f"{self._owner}'s kernel for {where}", **options)
-
-
-def given_at(count: int, row_bytes: int) -> Callable[..., Any]:
-    """`(row, like) -> ` the numbers that were computed of an array's sums, in the dtype of the array `like`."""
-    if not count:
-        return jitable("no_numbers")(lambda row, like: ())
-    address, cast = row_bytes + NUMBERS * WORD, unroll.cast(count)
-
-    @jitable("numbers", count, row_bytes)
-    def numbers_of(row: Any, like: Any) -> Any:
-        return cast(array_at(word_at(row + address), F8, count), like)
-
-    return numbers_of
 
 
 def _codes(storages: tuple[Storage, ...]) -> list[str]:

@@ -1,6 +1,7 @@
 """What a step is made of: stages, each of which goes over all arrays before the next one begins."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -10,29 +11,13 @@ from fastoptim.kernels.adapt import adapted, arguments_of
 from fastoptim.kernels.cpu import LINE
 from fastoptim.kernels.fuse import NOTHING, Fused
 from fastoptim.kernels.launch import Launch
-from fastoptim.kernels.reductions import ReductionKernels, Summed
+from fastoptim.kernels.matrices import Matrices, Prepared, keep_gradient, take_update
+from fastoptim.kernels.reduction_names import check_function, check_names
+from fastoptim.kernels.reductions import Group, ReductionKernels, Summed, block_launch
 from fastoptim.kernels.rule import Rule, arguments, is_rule
 from fastoptim.kernels.storage import storage_of
 from fastoptim.kernels.table import NO_SUMS, PerArray
-
-
-class Group(NamedTuple):
-    """The arrays of one dtype in a step on the host.
-
-    Attributes:
-        dtype: of the parameters.
-        operands: addresses in a row of the table.
-        table, scalars: addresses.
-        arrays, elements, blocks: how many there are.
-    """
-
-    dtype: np.dtype[Any]
-    operands: int
-    table: int
-    scalars: int
-    arrays: int
-    elements: int
-    blocks: int
+from fastoptim.kernels.traffic import Used, used_by
 
 
 class Stage(Protocol):
@@ -41,8 +26,19 @@ class Stage(Protocol):
     def including(self, fused: Fused) -> Self:
         """The same with options in the same pass."""
 
-    def launches(self, group: Group) -> list[Launch]:
-        """The calls that run it on the host."""
+    def launches(self, groups: Sequence[Group], order: int) -> list[Launch]:
+        """The calls that run it on the host.
+
+        Args:
+            groups: the arrays of each dtype.
+            order: the address of `ArraySums.order_of`, for what sums over all arrays.
+        """
+
+    def launches_on_gpu(self, groups: Sequence[Any], order: int) -> list[Any]:
+        """The launches that run it on a GPU, for a `GpuGroup` of each dtype."""
+
+    def sources_for_gpu(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> list[Any]:
+        """The kernels that it runs on a GPU for a dtype, see `inspect`."""
 
 
 class Elementwise(NamedTuple):
@@ -70,14 +66,98 @@ class Elementwise(NamedTuple):
         """How many numbers of a step `scalars` returns."""
         return self.kernels.scalar_count
 
+    @property
+    def used(self) -> Used:
+        """What it reads and writes of an element, without options."""
+        return used_by(self.rule, ("p", "g", *self.slots), ("p", *self.slots))
+
     def including(self, fused: Fused) -> "Elementwise":
         """The same with options in the same pass."""
         return self._replace(kernels=self.kernels.including(fused))
 
-    def launches(self, group: Group) -> list[Launch]:
-        """The call that runs it on the host."""
-        compiled = self.kernels.on_cpu.pass_for((storage_of(group.dtype),) * group.operands)
-        return [Launch(compiled.address, group.table, group.scalars, group.elements, LINE, group.elements)]
+    def rescaled(self) -> "tuple[Summed, Elementwise]":
+        """A stage that counts where the rule goes against the gradient, and the same with what follows from that."""
+        return _rescaled(self)
+
+    def measuring(self, names: tuple[str, ...]) -> "Elementwise | Measured":
+        """The same with statistics of these names."""
+        if not names:
+            return self
+        return Measured(self, names, self.per_array._replace(is_summed=True))
+
+    def launches(self, groups: Sequence[Group], order: int) -> list[Launch]:
+        """The calls that run it on the host."""
+        passes = [self.kernels.on_cpu.pass_for((storage_of(x.dtype),) * x.operands) for x in groups]
+        return [
+            Launch(compiled.address, x.table, x.scalars, x.elements, LINE, x.elements)
+            for compiled, x in zip(passes, groups, strict=True)
+        ]
+
+    def launches_on_gpu(self, groups: Sequence[Any], order: int) -> list[Any]:
+        """The launches that run it on a GPU."""
+        return [
+            self.kernels.on_gpu.prepare(*group[:3], device=group.device, clip_coef=group.clip_coef) for group in groups
+        ]
+
+    def sources_for_gpu(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> list[Any]:
+        """The kernel that it runs on a GPU for a dtype."""
+        return [self.kernels.on_gpu.build(dtype, many, on_device)]
+
+
+def cautious_scale(kept: float, size: float) -> float:
+    """The factor of Liang et al. 2024, Algorithm 1, by which the steps of the elements that make one are longer."""
+    return size / (kept + 1)
+
+
+@cache
+def _rescaled(stage: Elementwise) -> "tuple[Summed, Elementwise]":
+    before, slots, kernels = stage.per_array, stage.slots, stage.kernels
+    scalars, fused = kernels.scalar_names[: kernels.scalar_count - len(kernels.fused.scalars)], kernels.fused
+    per_array = PerArray(before.slots, (*before.given, cautious_scale.__name__), is_summed=True)
+    what = stage.rule, ("kept",), (cautious_scale,), slots, per_array, before.given, scalars
+    counted = Summed(ReductionKernels(*what, False, fused, kernels.owner, counts=True))
+    rule = adapted(stage.rule, ("p", "g", *slots, *per_array.slots, *per_array.given, *scalars))
+    last = Kernels(rule, len(slots), fused, kernels.owner, per_array)
+    return counted, Elementwise(stage.rule, slots, last, per_array)
+
+
+class Measured(NamedTuple):
+    """The last stage of a step, which also sums over arrays what statistics need.
+
+    Attributes:
+        stage: the same without statistics.
+        names: of the statistics.
+        per_array: what a step has for each array.
+    """
+
+    stage: Elementwise
+    names: tuple[str, ...]
+    per_array: PerArray
+
+    @property
+    def kernels(self) -> Kernels:
+        """Those of the stage without statistics."""
+        return self.stage.kernels
+
+    @property
+    def values(self) -> int:
+        """How many values of an element it sums over an array."""
+        return len(self.names)
+
+    def launches(self, groups: Sequence[Group], order: int) -> list[Launch]:
+        """The calls that run it on the host."""
+        kernels = self.stage.kernels.measuring(self.names, self.per_array)
+        return [block_launch(kernels, group) for group in groups]
+
+    def launches_on_gpu(self, groups: Sequence[Any], order: int) -> list[Any]:
+        """The launches that run it on a GPU."""
+        kernels = self.stage.kernels.measuring(self.names, self.per_array).on_gpu
+        return [kernels.prepare(group) for group in groups]
+
+    def sources_for_gpu(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> list[Any]:
+        """The kernel that it runs on a GPU for a dtype."""
+        kernels, operands = self.kernels.measuring(self.names, self.per_array).on_gpu, self.kernels.on_gpu.operands
+        return [kernels.build(dtype, self.kernels.fused.clip_norm, on_device, operands)]
 
 
 class Reduction:
@@ -91,17 +171,23 @@ class Reduction:
             many elements the array has), the array's numbers of the state (`array_slots`), what functions before it
             returned, and the step's numbers, all by name. The rules and functions that follow take its result by its
             own name. If that is the name of a number of the state, the result is the new one.
+        over_all: sum over all arrays together. The functions are then computed once; `size` is the sum of all sizes,
+            numbers of the state are those of `shared_slots`, and the step's numbers those of the first name.
 
     Raises:
-        TypeError: the rule is not declared, or there is neither a sum nor a function.
+        TypeError: the rule is not declared, there is no sum or no function, or a function has no name.
     """
 
-    def __init__(self, rule: Rule, sums: Sequence[str], *functions: Callable[..., float]) -> None:
+    def __init__(
+        self, rule: Rule, sums: Sequence[str], *functions: Callable[..., float], over_all: bool = False
+    ) -> None:
         if not is_rule(rule):
             raise TypeError(f"Reduction: its rule {rule!r} is not declared, put @fastoptim.rule before it")
         if isinstance(sums, str) or not sums or not functions:
             raise TypeError(f"Reduction: expected names of sums and functions of them, got {sums!r} and {functions!r}")
-        self.rule, self.sums, self.functions = rule, tuple(sums), functions
+        for function in functions:
+            check_function(function)
+        self.rule, self.sums, self.functions, self.over_all = rule, tuple(sums), functions, over_all
 
     @property
     def results(self) -> tuple[str, ...]:
@@ -110,7 +196,12 @@ class Reduction:
 
 
 def stages_of(
-    owner: str, rule: Any, slots: tuple[str, ...], array_slots: tuple[str, ...], reductions: Sequence[Reduction]
+    owner: str,
+    rule: Any,
+    slots: tuple[str, ...],
+    array_slots: tuple[str, ...],
+    reductions: Sequence[Reduction],
+    matrices: Matrices | None = None,
 ) -> tuple[Any, ...]:
     """The stages of a rule and what has to be summed before it.
 
@@ -120,23 +211,34 @@ def stages_of(
         slots: the names of its state, as it has them behind `p` and `g`.
         array_slots: the names of the state's numbers of an array.
         reductions: what is summed before.
+        matrices: how matrices are updated, whose function takes some of the step's numbers.
 
     Raises:
-        TypeError: the rule is not declared, or has other slots.
+        TypeError: the rule is not declared, or has other slots; a name means two things, or is not known in time.
     """
     _check_rule(owner, rule, slots)
-    if not reductions:
+    check_names(owner, rule, slots, array_slots, reductions)
+    if not reductions and not matrices:
         return (Elementwise(rule, slots, Kernels(rule, len(slots), owner=owner)),)
     given = tuple(dict.fromkeys(name for each in reductions for name in each.results))
-    per_array = PerArray(array_slots, given, is_summed=True)
-    scalars = _scalars(reductions, rule, {"p", "g", "size", *slots, *array_slots, *given})
-    every = "p", "g", *slots, *given, *scalars
-    summed = [
-        Summed(ReductionKernels(each.rule, each.sums, each.functions, slots, per_array, scalars, NOTHING, owner))
-        for each in reductions
-    ]
+    per_array = PerArray(array_slots, given, is_summed=True) if reductions else NO_SUMS
+    scalars = scalars_of(rule, slots, array_slots, reductions, matrices)
+    every = "p", "g", *slots, *array_slots, *given, *scalars
+    summed, before = list[Summed](), tuple[str, ...]()
+    for each in reductions:
+        own = each.rule, each.sums, each.functions, slots, per_array, before, scalars
+        summed.append(Summed(ReductionKernels(*own, each.over_all, NOTHING, owner)))
+        before += each.results
     last = Kernels(adapted(rule, every), len(slots), owner=owner, per_array=per_array)
     return *summed, Elementwise(rule, slots, last, per_array)
+
+
+def matrix_stages(owner: str, matrices: Matrices, scalars: tuple[str, ...]) -> tuple[Any, ...]:
+    """The stages around the function of matrices. Between them, the update is their only slot."""
+    per_array, update = PerArray(is_summed=True), ("update",)
+    prepared = ReductionKernels(keep_gradient, (), (), update, per_array, (), scalars, False, NOTHING, owner)
+    last = Kernels(adapted(take_update, ("p", "g", "update", *scalars)), 1, owner=owner, per_array=per_array)
+    return Prepared(prepared), Elementwise(take_update, update, last, per_array)
 
 
 def evaluation_stage(owner: str, rule: Any, slots: tuple[str, ...]) -> Elementwise:
@@ -153,11 +255,18 @@ def _check_rule(owner: str, rule: Any, slots: tuple[str, ...]) -> None:
         raise TypeError(f"{owner}: its slots are {slots}, but its rule has {names} behind p and g")
 
 
-def _scalars(reductions: Sequence[Reduction], rule: Rule, others: set[str]) -> tuple[str, ...]:
+def scalars_of(
+    rule: Rule,
+    slots: tuple[str, ...],
+    array_slots: tuple[str, ...],
+    reductions: Sequence[Reduction],
+    matrices: Matrices | None,
+) -> tuple[str, ...]:
     """The names of the step's numbers, in the order in which the stages name them first."""
+    others = {"p", "g", "size", *slots, *array_slots, *(name for each in reductions for name in each.results)}
     found: dict[str, None] = {}
     for each in reductions:
-        known = others | set(each.sums)
         for function in (each.rule, *each.functions):
-            found |= {name: None for name in arguments_of(function) if name not in known}
-    return tuple(found | {name: None for name in arguments(rule) if name not in others})
+            found |= {name: None for name in arguments_of(function) if name not in others | set(each.sums)}
+    found |= {name: None for name in arguments(rule) if name not in others}
+    return tuple(found | dict.fromkeys(matrices.scalars if matrices else ()))

@@ -30,6 +30,11 @@ class PerArray(NamedTuple):
     is_summed: bool = False
 
     @property
+    def number_count(self) -> int:
+        """How many numbers of the array a rule takes in front of the step's."""
+        return len(self.slots) + len(self.given)
+
+    @property
     def columns(self) -> int:
         """How many columns of a table it takes."""
         return len(self.slots) + 3 if self.is_summed else 0

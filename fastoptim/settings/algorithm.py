@@ -3,11 +3,13 @@
 import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 from fastoptim.kernels import Kernels
+from fastoptim.kernels.matrices import Matrices
 from fastoptim.kernels.rule import Rule
-from fastoptim.kernels.stages import Elementwise, Reduction, evaluation_stage, stages_of
+from fastoptim.kernels.stages import Elementwise, Reduction, evaluation_stage, matrix_stages, stages_of
 from fastoptim.settings.carry import Carry
 from fastoptim.settings.carry import declared as declared_carry
 from fastoptim.settings.documented import documented
@@ -48,8 +50,12 @@ class Algorithm(Options):
             named here. A switch is on when it is True; a number when it is positive or a schedule, here or in a group.
         variant: of an optimizer, the names of those that are on, in the order of their declaration.
         reductions: what is summed over each array before the rule, see `Reduction`.
-        array_slots: names of the state's numbers that each array has one of.
+        array_slots: names of the state's numbers that each array has one of; or from such names to functions of the
+            parameter's shape that return the state's shape, None where there is none.
+        shared_slots: names of numbers of the state that all arrays share.
+        matrices: how matrices are updated, where they do not follow the rule.
         stages: what a step is made of: the reductions, and the rule, element by element.
+        matrix_stages: what is around the function of `matrices`.
         kernels: the rule's kernels, to call them yourself.
         evaluation: a rule `(p, g, *slots, *numbers) -> p` for the parameters that a model is judged with, where these
             are others than those it is trained with. It has the slots of the rule, leaves the state as it is, and takes
@@ -67,8 +73,11 @@ class Algorithm(Options):
     variants: ClassVar[Mapping[tuple[str, ...], Rule | tuple[Rule, tuple[str, ...]]]] = {}
     variant: tuple[str, ...] = ()
     reductions: ClassVar[tuple[Reduction, ...]] = ()
-    array_slots: ClassVar[tuple[str, ...]] = ()
+    array_slots: ClassVar[Any] = MappingProxyType({})
+    shared_slots: ClassVar[tuple[str, ...]] = ()
+    matrices: ClassVar[Matrices | None] = None
     stages: ClassVar[Stages] = ()
+    matrix_stages: ClassVar[Stages] = ()
     kernels: ClassVar[Kernels]
     variant_stages: ClassVar[Mapping[tuple[str, ...], Stages]]
     _number: ClassVar[int]
@@ -81,9 +90,11 @@ class Algorithm(Options):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         own = vars(cls)
         if "rule" in own:  # what belongs to a base class's rule does not belong to this one
-            cls.variants, cls.reductions, cls.array_slots = (
-                own.get("variants", {}), own.get("reductions", ()), own.get("array_slots", ())
-            )  # fmt: skip
+            cls.variants, cls.reductions = own.get("variants", {}), own.get("reductions", ())
+            slots = own.get("array_slots", ())
+            cls.shared_slots, cls.matrices = own.get("shared_slots", ()), own.get("matrices")
+            cls.array_slots = dict(slots if isinstance(slots, Mapping) else dict.fromkeys(slots, _one_number))
+            cls.array_slots |= dict.fromkeys(cls.shared_slots, _one_number)
         if "rule" in own or "variants" in own:
             cls._mark_choosing_fields()
         if "evaluation" in own:
@@ -91,6 +102,9 @@ class Algorithm(Options):
         super().__init_subclass__(**kwargs)
         if "rule" in own or ("variants" in own and hasattr(cls, "variant_stages")):
             cls.variant_stages = cls._stages_of_variants()
+            if cls.matrices is not None:
+                scalars = cls.variant_stages[()][-1].kernels.scalar_names
+                cls.matrix_stages = matrix_stages(cls.__name__, cls.matrices, scalars)
             for attribute, read in OF_THE_STAGES.items():
                 setattr(cls, attribute, _OfTheStages(read))
         if {"rule", "variants", "slots", "evaluation"} & own.keys():
@@ -144,7 +158,7 @@ class Algorithm(Options):
     def _stages_of_variants(cls) -> dict[tuple[str, ...], Stages]:
         """The stages of the class's own rule, and those of its variants, by the names that are on."""
         declared = vars(cls).get("rule", cls.rule)
-        others = cls.array_slots, cls.reductions
+        others = tuple(cls.array_slots), cls.reductions, cls.matrices
         stages: dict[tuple[str, ...], Stages] = {}
         stages[()] = stages_of(cls.__name__, getattr(declared, "__func__", declared), cls.slots, *others)
         for key, value in cls.variants.items():
@@ -173,6 +187,29 @@ class Algorithm(Options):
             known = ", or ".join(" and ".join(names) for names in cls.variant_stages if names)
             found = " and ".join(variant)
             raise ValueError(f"{cls.__name__}: expected {known} to be on, or none of them; found {found}") from None
+
+    def is_matrix(self, name: Any, shape: tuple[int, ...]) -> bool:
+        """Whether a parameter is updated by the function of `matrices`."""
+        return self.matrices is not None and len(shape) == 2
+
+    @property
+    def stored_slots(self) -> tuple[str, ...]:
+        """The slots that all parameters have, each as long as the parameter."""
+        return () if self.matrices is not None else self.slots
+
+    @property
+    def shaped_slots(self) -> tuple[str, ...]:
+        """The slots of other shapes, or of some parameters alone."""
+        return tuple(self.array_slots if self.matrices is None else dict.fromkeys([*self.slots, *self.matrices.slots]))
+
+    def state_shape(self, slot: str, name: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """The shape of a parameter's state in one of the `shaped_slots`, None where it has none."""
+        if self.matrices is None:
+            found: tuple[int, ...] | None = self.array_slots[slot](shape)
+            return found
+        if self.is_matrix(name, shape):
+            return self.matrices.slots[slot](shape) if slot in self.matrices.slots else None
+        return shape if slot in self.slots else None
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """The numbers of step `t` (1 is the first) that the rule has behind its state, computed in float64.
@@ -216,6 +253,11 @@ class Algorithm(Options):
         names = self.kernels.scalar_names
         expected = f"expected {len(names)} float{'s' * (len(names) != 1)} ({', '.join(names)})"
         return ValueError(f"{type(self).__name__}.scalars({error.t}): {expected}, got {error.returned}{where}")
+
+
+def _one_number(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a number for each array."""
+    return ()
 
 
 def subclasses(base: type[A]) -> dict[str, type[A]]:

@@ -11,6 +11,8 @@ def as_data(value: Any) -> Any:
     """A field's value as what JSON can hold. Of a callable that is not one of our schedules, its name alone."""
     if isinstance(value, Mapping):
         return {name: as_data(each) for name, each in value.items()}
+    if isinstance(value, tuple):
+        return list(value)
     if callable(value):
         try:
             return schedules.as_data(value)

@@ -16,9 +16,10 @@ class Field:
         default: the value where none is given.
         kw_only: whether the constructor takes it as a keyword alone.
         chooses_rule: whether it is one of those that choose the optimizer's rule, see `Algorithm.variants`.
+        is_common: whether all names have the same value, so that no group may have another one.
     """
 
-    chooses_rule = False
+    chooses_rule = is_common = False
 
     def __init__(self, default: Any) -> None:
         self.default = default
@@ -186,6 +187,12 @@ def fraction(default: float) -> Any:
 def switch(default: bool) -> Any:
     """True or False. It may choose another rule, see `variants` of `Optimizer`."""
     return Switch(default)
+
+
+def common(field: Any) -> Any:
+    """The same field with one value for all names: groups cannot change what sums over all arrays are made of."""
+    field.is_common = True
+    return field
 
 
 def option(kind: Callable[[Any], Any], *, default: Any, kw_only: bool) -> Any:

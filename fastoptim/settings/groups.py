@@ -1,14 +1,20 @@
 """Other hyperparameters for some of the names."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from fnmatch import fnmatchcase
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastoptim.settings.fields import Field, Switch
 
 # The options that may differ from name to name. An optimizer may declare a hyperparameter of the same name. Then the
 # option is off, with this value.
-OFF = {"weight_decay": 0.0, "decoupled": False, "clip_value": None, "maximize": False}
+OFF = {
+    "weight_decay": 0.0,
+    "decoupled": False,
+    "clip_value": None,
+    "maximize": False,
+    "bounds": None,
+    "nonnegative": False,
+}
 
 
 class ReadOnly(Mapping[Any, Any]):
@@ -38,11 +44,7 @@ class Groups(Field):
             return None
         if not isinstance(value, Mapping):
             raise self.refusal("a mapping from glob patterns to hyperparameters, or None", value)
-        may_differ = [
-            name
-            for name, x in fields.items()
-            if (not x.kw_only or name in OFF) and not (x.chooses_rule and isinstance(x, Switch))
-        ]
+        may_differ = [name for name, x in fields.items() if _may_differ(x)]
         checked: dict[str, Any] = {}
         for pattern, values in value.items():
             if not isinstance(pattern, str) or not isinstance(values, Mapping):
@@ -59,31 +61,7 @@ class Groups(Field):
         return ReadOnly(checked)
 
 
-def group_of(patterns: Iterable[str], name: Any) -> int | None:
-    """The number of the first pattern that matches a name."""
-    return next((i for i, pattern in enumerate(patterns) if fnmatchcase(str(name), pattern)), None)
-
-
-def check_matched(patterns: Iterable[str], names: Iterable[Any], given: Iterable[Any]) -> None:
-    """Refuse a pattern that matches nothing.
-
-    Args:
-        patterns: of the groups.
-        names: all names that are known.
-        given: those of the call, for the error.
-
-    Raises:
-        ValueError
-    """
-    known = [str(name) for name in names]
-    for pattern in patterns:
-        if any(fnmatchcase(name, pattern) for name in known):
-            continue
-        hint = ""
-        if pattern in known:
-            hint = f". In a pattern [ begins a set of characters: write {pattern.replace('[', '[[]')!r}"
-        raise ValueError(
-            f"groups[{pattern!r}]: expected a pattern that matches a name of params, which are "
-            f"{', '.join(map(repr, given)) or 'none'}{hint}. A name that comes later may be there with a gradient of "
-            "None until then"
-        )
+def _may_differ(field: Field) -> bool:
+    """Whether groups may have other values of a field."""
+    chooses_for_all = field.is_common or (field.chooses_rule and isinstance(field, Switch))
+    return (not field.kw_only or field.name in OFF) and not chooses_for_all

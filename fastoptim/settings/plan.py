@@ -7,7 +7,7 @@ from fastoptim.kernels.fuse import Fused
 from fastoptim.kernels.table import PerArray
 from fastoptim.settings.carry import Carry
 from fastoptim.settings.fields import Field
-from fastoptim.settings.groups import group_of
+from fastoptim.settings.patterns import first_match
 from fastoptim.settings.rows import Kind, Numbers, Rows, WrongScalarsError, numbers_of
 from fastoptim.settings.varied import Varied
 
@@ -20,18 +20,25 @@ class Plan:
         fields: what they may be.
         off: options that this optimizer declares as its own, and their values where they are off.
         stages: of a step.
+        matrix_stages: of matrices, none where they follow the rule.
         accumulates: whether the gradients are sums of several calls.
         ask: what asks for the numbers of a step.
 
     Attributes:
         fused: the options that the pass includes.
         stages: those of a step, with the options included.
+        matrix_stages: those of matrices.
         per_array: what a step has for each array beside its elements.
+        by_array: whether each array needs a segment of its own.
+        in_order: whether the state has to lie in C order, as sums over it are part of the step.
+        statistics: the option.
         patterns: of the groups.
+        frozen: the patterns of names that do not take part.
         clip_norm, skip_nonfinite: the options.
         needs_norm: whether the norm of the gradients has to be known.
         is_plain: whether a step needs the numbers of `scalars` and nothing else.
         capturable: the option.
+        is_direct: whether a call's arrays are looked up as they are: all names take part, and the host counts.
 
     Raises:
         ValueError: the options cannot go together.
@@ -43,11 +50,12 @@ class Plan:
         fields: Mapping[str, Field],
         off: Mapping[str, Any],
         stages: Sequence[Any],
+        matrix_stages: Sequence[Any],
         accumulates: bool,
         ask: Callable[[Numbers, int, Carry], tuple[Any, Carry]] = numbers_of,
     ) -> None:
         groups, self._ask = values["groups"] or {}, ask
-        self.patterns = tuple(groups)
+        self.patterns, self.frozen = tuple(groups), values["frozen"]
         self.accumulates, self.fused = accumulates, _fused(values, off, accumulates)
         self.clip_norm: float | None = values["clip_norm"]
         self._grad_scale: float = values["grad_scale"]
@@ -55,26 +63,40 @@ class Plan:
         self.skip_nonfinite: bool = values["skip_nonfinite"]
         self.needs_norm = self.fused.clip_norm or self.skip_nonfinite
         self.capturable: bool = values["capturable"]
-        self.stages = [stage.including(self.fused) for stage in stages]
-        self.per_array: PerArray = stages[-1].per_array
+        self.statistics: tuple[str, ...] = values["statistics"]
+        self.stages, self.matrix_stages = self._with_options(stages), self._with_options(matrix_stages)
+        self.per_array: PerArray = self.stages[-1].per_array
+        self.by_array = self.per_array.is_summed or bool(matrix_stages)
+        self.in_order = len(stages) > 1 or bool(matrix_stages)
         self._scalar_count = stages[-1].scalar_count
+        self.is_direct = not (self.capturable or self.frozen)
         schedules = {name: value for name in fields if name != "groups" and callable(value := values[name])}
         self._base = Varied(values, schedules, fields, off, self.fused)
         self._groups = [Varied(values, group, fields, off, self.fused) for group in groups.values()]
         self._scheduled = [name for name, _, _ in self._base.scheduled]
         self._names = {*self._scheduled, *(name for group in groups.values() for name in group)}  # that may change
-        self.is_plain = not (groups or self._scheduled or self.fused.scalars or self.needs_norm)
+        self.is_plain = not (groups or self._scheduled or self.fused.scalars or self.needs_norm or self.statistics)
         if self.capturable:
             _check_capturable(values, self._scheduled)
 
+    def _with_options(self, stages: Sequence[Any]) -> list[Any]:
+        """The stages with the options included, and statistics in the last one."""
+        if not stages:
+            return []
+        *included, last = (stage.including(self.fused) for stage in stages)
+        if self.fused.rescaled:
+            counted, last = last.rescaled()
+            included.append(counted)
+        return [*included, last.measuring(self.statistics)]
+
     def is_like(self, other: "Plan") -> bool:
         """Whether steps that were bound for one plan are good for the other."""
-        mine = self.stages, self.patterns, self.needs_norm, self.capturable, self.is_plain
-        return mine == (other.stages, other.patterns, other.needs_norm, other.capturable, other.is_plain)
+        names = "stages", "matrix_stages", "patterns", "needs_norm", "capturable", "is_plain"
+        return all(getattr(self, name) == getattr(other, name) for name in names)
 
     def group_of(self, name: Any) -> int | None:
         """The number of the group that a name is in."""
-        return group_of(self.patterns, name) if self.patterns else None
+        return first_match(self.patterns, name) if self.patterns else None
 
     def rows(self, numbers: Numbers, kinds: Sequence[Kind], divisor: float) -> Rows:
         """The numbers of a step, a row for each kind of name.
@@ -132,6 +154,9 @@ def _fused(values: Mapping[str, Any], off: Mapping[str, Any], accumulates: bool)
         clip_value=any(each["clip_value"] is not None for each in members),
         weight_decay=False in decays,
         decoupled=True in decays,
+        cautious=bool(values["cautious"]),
+        rescaled=values["cautious"] == "rescaled",
+        bounds=any(each["nonnegative"] or each["bounds"] is not None for each in members),
         ema=values["ema"] is not None,
         clip_norm=values["clip_norm"] is not None,
         zero_grads=values["zero_grads"] or accumulates,

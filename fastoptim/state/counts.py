@@ -1,6 +1,6 @@
 """How many steps each name has made: the only place that counts."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 from fastoptim.settings.carry import Carry, carried
@@ -71,7 +71,7 @@ class StepCounts:
         return None if self.on_gpu is None else self.on_gpu.settings
 
     @property
-    def names(self) -> Iterable[Any]:
+    def names(self) -> Collection[Any]:
         """All names that have made a step."""
         return self._cohorts.keys()
 

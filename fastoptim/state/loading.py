@@ -33,9 +33,11 @@ def load_store(
         TypeError, ValueError: something is not what it has to be.
     """
     slots = mapping(saved["slots"], "slots")
-    if tuple(slots) != store.slots:
-        raise ValueError(f"state dict: expected the slots {store.slots}, got {tuple(slots)}")
-    arrays = {slot: arrays_in(views, f"slots[{slot!r}]", kinds, steps) for slot, views in slots.items()}
+    every = *store.slots, *store.shaped.slots
+    if tuple(slots) != every:
+        raise ValueError(f"state dict: expected the slots {every}, got {tuple(slots)}")
+    arrays = {slot: arrays_in(slots[slot], f"slots[{slot!r}]", kinds, steps) for slot in store.slots}
+    others = {slot: arrays_in(slots[slot], f"slots[{slot!r}]", {}, steps) for slot in store.shaped.slots}
     if any(views.keys() != kinds.keys() for views in arrays.values()):
         raise ValueError("state dict: expected the same names in all slots")
     averages = arrays_in(saved["ema"], "ema", kinds, steps)
@@ -43,6 +45,7 @@ def load_store(
 
     def loaded() -> StateStore:
         target = store if _fits(store, first, averages) else _zeros(store, first, averages)
+        target = target.with_shaped(others)
         for slot, views in arrays.items():
             for name, array in views.items():
                 copy_from(array, target.views[slot][name], target.memory)
@@ -73,5 +76,5 @@ def _zeros(store: StateStore, first: Mapping[Any, Any], averages: Mapping[Any, A
     infos = {name: in_c_order(array.dtype, tuple(array.shape)) for name, array in first.items()}
     kinds = {name: kind_of(in_c_order(array.dtype, tuple(array.shape))) for name, array in averages.items()}
     flat = extended(None, None, kinds, store.memory) if averages else None
-    made = StateStore(store.slots, store.memory, averages=flat).with_slices(infos, store.memory, flat=False)
-    return StateStore(made.slots, made.memory, made.slices, made.blocks, made.averages, made.slices)
+    made = StateStore(store.slots, store.memory, averages=flat, shaped=store.shaped)
+    return made.with_slices(infos, store.memory, flat=False).with_everything_unplaced()

@@ -11,6 +11,7 @@ from fastoptim.arrays.flat import FlatDict, extended
 from fastoptim.arrays.info import TensorInfo, in_c_order
 from fastoptim.arrays.layout import Layout, Slice, kind_of, memory_order
 from fastoptim.arrays.memory import HOST, Array, Memory
+from fastoptim.state.shaped import ShapedState, Shapes
 
 LINE = 16  # elements: slots begin at cache lines, and where a GPU loads vectors
 
@@ -40,6 +41,7 @@ class StateStore:
         blocks: the buffers, each `(slots, elements)`.
         averages: of the parameters, None where there are none.
         unplaced: names that were loaded. Their axes take the parameters' order at the next step.
+        shaped: the state of other shapes than the parameters'.
     """
 
     def __init__(
@@ -50,8 +52,10 @@ class StateStore:
         blocks: Sequence[Any] = (),
         averages: FlatDict | None = None,
         unplaced: Collection[Any] = (),
+        shaped: ShapedState | None = None,
     ) -> None:
         self.slots, self.memory, self.averages = slots, memory, averages
+        self.shaped = shaped or ShapedState({})
         self.slices, self.blocks, self.unplaced = dict(slices or {}), list(blocks), frozenset(unplaced)
         self._views: dict[str, dict[Any, Array]] = {
             slot: {name: own.of(self.blocks[own.block][row]) for name, own in self.slices.items()}
@@ -61,14 +65,21 @@ class StateStore:
     @property
     def views(self) -> Mapping[str, Mapping[Any, Array]]:
         """`views["m"]["W1"]`: arrays of the parameters' shapes, to read and to write into."""
-        return MappingProxyType({slot: MappingProxyType(views) for slot, views in self._views.items()})
+        own = {slot: MappingProxyType(views) for slot, views in self._views.items()}
+        return MappingProxyType(own | self.shaped.views)
 
-    def check(self, name: Any, param: TensorInfo) -> None:
+    def but(self, **changes: Any) -> "StateStore":
+        """The same with other attributes."""
+        names = "slots", "memory", "slices", "blocks", "averages", "unplaced", "shaped"
+        return StateStore(**{name: getattr(self, name) for name in names} | changes)
+
+    def check(self, name: Any, param: TensorInfo, shapes: Shapes) -> None:
         """Refuse a known parameter that has another shape or dtype than it had.
 
         Raises:
             TypeError, ValueError
         """
+        self.shaped.check(name, param, shapes)
         own = self.slices.get(name)
         if own is None:
             return
@@ -81,6 +92,7 @@ class StateStore:
         self,
         params: Mapping[Any, TensorInfo],
         memory: Memory,
+        shapes: Shapes,
         like: Layout | None = None,
         averaging: bool = False,
         in_order: bool = False,
@@ -90,6 +102,7 @@ class StateStore:
         Args:
             params: what the parameters are, by name.
             memory: where they are.
+            shapes: of the state that has other shapes.
             like: their layout, if they are flat: then their state lies without gaps, too.
             averaging: whether there are to be averages.
             in_order: whether the state lies in C order, whatever order the parameters have.
@@ -105,13 +118,16 @@ class StateStore:
         if in_order:
             params = {name: in_c_order(info.dtype, info.shape) for name, info in params.items()}
         store = self.with_slices(params, memory, flat=like is not None)
+        shaped = self.shaped.including(params, memory, shapes)
+        if shaped is not self.shaped:
+            store = store.but(shaped=shaped)
         if not averaging:
             return Grown(store, [])
         kinds = {name: store.slices[name][:3] for name in params}  # they lie as the state does
         averages = extended(self.averages, like, kinds, memory)
         had: Collection[Any] = () if self.averages is None else self.averages
         if averages is not store.averages:
-            store = StateStore(self.slots, memory, store.slices, store.blocks, averages, store.unplaced)
+            store = store.but(averages=averages)
         return Grown(store, [name for name in params if name not in had])
 
     def with_slices(self, params: Mapping[Any, TensorInfo], memory: Memory, flat: bool) -> "StateStore":
@@ -137,7 +153,8 @@ class StateStore:
             used = {block: i for i, block in enumerate(sorted({own.block for own in every.values()}))}
             every = {name: own._replace(block=used[own.block]) for name, own in every.items()}
             blocks = [blocks[block] for block in used]
-        larger = StateStore(self.slots, memory, every, blocks, self.averages, self.unplaced.difference(params))
+        unplaced = self.unplaced.difference(params)
+        larger = self.but(memory=memory, slices=every, blocks=blocks, unplaced=unplaced)
         for slot, views in self._views.items():
             for name in turned:
                 larger.views[slot][name][...] = views[name]
@@ -149,11 +166,19 @@ class StateStore:
         kept = [(row, self.slots.index(slot)) for row, slot in enumerate(slots) if slot in self.slots]
         for new, block in zip(blocks, self.blocks, strict=True):
             self.memory.copy((new[row], block[old]) for row, old in kept)
-        return StateStore(slots, self.memory, self.slices, blocks, self.averages, self.unplaced)
+        return self.but(slots=slots, blocks=blocks)
+
+    def with_everything_unplaced(self) -> "StateStore":
+        """The same, whose axes take the parameters' order at the next step."""
+        return self.but(unplaced=frozenset(self.slices))
+
+    def with_shaped(self, arrays: Mapping[str, Mapping[Any, Any]]) -> "StateStore":
+        """The same with copies of these arrays as the state of other shapes."""
+        return self.but(shaped=self.shaped.holding(arrays, self.memory))
 
     def without_averages(self) -> "StateStore":
         """The same slots alone."""
-        return StateStore(self.slots, self.memory, self.slices, self.blocks, None, self.unplaced)
+        return self.but(averages=None)
 
     def moved(self, memory: Memory, flat: bool = False) -> "StateStore":
         """A copy in another memory; `flat` says that the parameters lie there without gaps."""
@@ -161,7 +186,8 @@ class StateStore:
             return self
         like = {name: in_c_order(own.dtype, own.shape) for name, own in self.slices.items()}
         averages = None if self.averages is None else self.averages.moved(memory)
-        store = StateStore(self.slots, memory, averages=averages).with_slices(like, memory, flat)
+        shaped = self.shaped.moved(self.memory, memory)
+        store = StateStore(self.slots, memory, averages=averages, shaped=shaped).with_slices(like, memory, flat)
         for slot, views in self._views.items():
             for name, view in views.items():
                 memory.write(store.views[slot][name], np.ascontiguousarray(self.memory.read(view)))
@@ -175,9 +201,9 @@ class StateStore:
         start = self.memory.address(block) + own.offset * own.dtype.itemsize
         return tuple(start + row * block.strides[0] for row in range(len(self.slots)))
 
-    def numbers_of(self, name: Any) -> tuple[int, ...]:
-        """The addresses of the state's numbers of an array."""
-        return ()
+    def shaped_addresses(self, name: Any, slots: Sequence[str]) -> tuple[int, ...]:
+        """The addresses of a parameter's state in slots of other shapes, 0 where there is none."""
+        return self.shaped.addresses(name, slots, self.memory)
 
     def flat_slices(self, layout: Layout) -> list[Slice] | None:
         """The slices of a layout's whole buffers, if the state of each lies in one run in the buffer's order."""
@@ -194,13 +220,14 @@ class StateStore:
         read = self.memory.read
         averages = {} if self.averages is None else self.averages
         return {
-            "slots": {slot: {name: read(view) for name, view in views.items()} for slot, views in self._views.items()},
+            "slots": {slot: {name: read(view) for name, view in views.items()} for slot, views in self.views.items()},
             "ema": {name: read(view) for name, view in averages.items()},
         }
 
     def __reduce__(self) -> tuple[Any, ...]:  # for pickle and copy.deepcopy: views would become arrays of their own
         blocks = [np.array(self.memory.read(block)) for block in self.blocks]
-        return _restored, (self.slots, self.memory.name, self.slices, blocks, self.averages, self.unplaced)
+        shaped = self.shaped.moved(self.memory, HOST)
+        return _restored, (self.slots, self.memory.name, self.slices, blocks, self.averages, self.unplaced, shaped)
 
 
 def _restored(
@@ -210,9 +237,10 @@ def _restored(
     blocks: list[Array],
     averages: FlatDict | None,
     unplaced: Collection[Any],
+    shaped: ShapedState,
 ) -> StateStore:
     memory = memory_of(device)
     own = [memory.zeros(block.shape, block.dtype) for block in blocks]
     for block, numbers in zip(own, blocks, strict=True):
         memory.write(block, numbers)
-    return StateStore(slots, memory, slices, own, averages, unplaced)
+    return StateStore(slots, memory, slices, own, averages, unplaced, shaped.moved(HOST, memory))

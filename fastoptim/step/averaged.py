@@ -9,6 +9,7 @@ from fastoptim.arrays.flat import FlatDict
 from fastoptim.arrays.layout import Layout
 from fastoptim.arrays.named import ByName, by_name
 from fastoptim.settings.algorithm import Algorithm
+from fastoptim.settings.patterns import first_match
 from fastoptim.step.checks import check_like
 from fastoptim.step.evaluated import Replacement, evaluation
 from fastoptim.step.stepper import Stepper
@@ -22,15 +23,19 @@ def holding_averages(
 
     Raises:
         RuntimeError: there are no averages, or the parameters are the averages already.
-        KeyError: a parameter has no average yet.
+        KeyError: a parameter has no average yet, and no pattern of `frozen` matches its name.
         TypeError, ValueError: an array is not what it was when it was updated. Nothing has changed then.
     """
     if algorithm.evaluation_stage is None and averages is None:
         raise RuntimeError("averaged: there are no averages, expected ema=..., or an optimizer that averages itself")
     if stepper.is_averaged:
         raise RuntimeError("averaged: the parameters are the averages already")
-    named = by_name(params, "params")
-    replacement = evaluation(stepper, algorithm, named) if averages is None else _averages(averages, dict(named))
+    named, frozen = by_name(params, "params"), algorithm.frozen
+    if averages is None:
+        replacement = evaluation(stepper, algorithm, named)
+    else:
+        own = {k: x for k, x in named.items() if k in averages or first_match(frozen, k) is None}
+        replacement = _averages(averages, own)
     memory, arrays, kinds, put = replacement
     waiting = FlatDict(Layout(kinds), memory)
     memory.copy((waiting[name], array) for name, array in arrays.items())

@@ -18,8 +18,10 @@ from fastoptim.step.bound import Arrays, BoundStep, Engine
 from fastoptim.step.cache import BoundSteps, Found
 from fastoptim.step.checks import as_gradient, as_param, check_names, check_zeroed, infos_of
 from fastoptim.step.host import HostEngine
+from fastoptim.step.matrices import MatrixStep
 from fastoptim.step.segments import Segment
 from fastoptim.step.staged import Scratch
+from fastoptim.step.tables import Part
 
 
 class Given(NamedTuple):
@@ -78,7 +80,7 @@ class Binder(NamedTuple):
             return known
         own, gradients = infos_of(call.names, call.params, call.grads)
         for name, info in zip(call.names, own, strict=True):
-            self.store.check(name, info)
+            self.store.check(name, info, self.algorithm.state_shape)
         zeroing = self.plan.fused.zero_grads
         if zeroing:
             check_zeroed(call.names, gradients)
@@ -91,11 +93,10 @@ class Binder(NamedTuple):
     def _bound(self, call: Given, own: list[TensorInfo], gradients: list[TensorInfo], memory: Memory) -> Found:
         """A step for arrays that have passed every check."""
         is_whole = call.layout is not None and len(call.names) == len(call.layout.slices)
-        # What is summed over arrays needs a segment for each, in C order, so that the order of additions is the same.
-        is_summed = self.plan.per_array.is_summed
-        like = call.layout if is_whole and not is_summed else None
+        like = call.layout if is_whole and not self.plan.by_array else None
         infos = dict(zip(call.names, own, strict=True))
-        grown = self.store.including(infos, memory, like, self.plan.fused.ema, in_order=is_summed)
+        shapes, averaging = self.algorithm.state_shape, self.plan.fused.ema
+        grown = self.store.including(infos, memory, shapes, like, averaging, in_order=self.plan.in_order)
         kinds, rows = self._kinds(call.names)
         segments = (
             self._flat_segments(like, call, grown.store, memory) if like is not None and len(kinds) <= 1 else None
@@ -103,7 +104,7 @@ class Binder(NamedTuple):
         arrays = call.buffers if segments is not None else (call.params, call.grads)
         key: Any = like if segments is not None else call.names
         if segments is None:
-            segments = _segments(call.names, own, gradients, rows, grown.store)
+            segments = self._segments(call.names, own, gradients, rows, grown.store)
         engine = self._engine(segments, kinds, grown.store, memory)
         averages, own_arrays = grown.store.averages, dict(zip(call.names, call.params, strict=True))
         beginning = [(averages[name], own_arrays[name]) for name in grown.fresh] if averages is not None else []
@@ -122,7 +123,10 @@ class Binder(NamedTuple):
     def _engine(self, segments: list[Segment], kinds: list[Kind], store: StateStore, memory: Memory) -> Engine:
         plan, row_count = self.plan, max(len(kinds), 1)
         if memory is HOST:
-            return HostEngine(segments, plan.stages, row_count, plan.needs_norm, self.scratch)
+            parts = self._parts(segments, store)
+            return HostEngine(segments, parts, row_count, plan.needs_norm, self.scratch)
+        if plan.matrix_stages:
+            raise TypeError(f"{type(self.algorithm).__name__} updates matrices on the CPU: expected arrays of NumPy")
         from fastoptim.step.counter import StepCounter  # these need the package numba-cuda
         from fastoptim.step.gpu import GpuEngine
 
@@ -136,7 +140,40 @@ class Binder(NamedTuple):
                 counter = StepCounter(kinds[0][0].count if kinds else 0, device)
             dtypes = {each.dtype for each in segments}
             counter.fill(self.algorithm.hyperparameters(), dtypes, lambda t: plan.row_at(self.algorithm, t))
-        return GpuEngine(segments, plan.stages[-1].kernels, row_count, plan.needs_norm, counter)
+        return GpuEngine(segments, plan.stages, row_count, plan.needs_norm, counter)
+
+    def _parts(self, segments: list[Segment], store: StateStore) -> list[Part]:
+        """The segments that follow the rule, and each matrix that does not."""
+        algorithm, plan = self.algorithm, self.plan
+        if algorithm.matrices is None:
+            return [Part(range(len(segments)), plan.stages)]
+        names = [next(iter(each.parts)) for each in segments]
+        found = [i for i, name in enumerate(names) if algorithm.is_matrix(name, segments[i].param.shape)]
+        parts = [Part([i for i in range(len(segments)) if i not in found], plan.stages)]
+        scalars = plan.stages[-1].kernels.scalar_names
+        for i in found:
+            state = {slot: store.views[slot][names[i]] for slot in algorithm.matrices.slots}
+            parts.append(Part([i], plan.matrix_stages, MatrixStep(algorithm.matrices.function, state, scalars)))
+        return parts
+
+    def _segments(
+        self, names: Arrays, params: list[TensorInfo], grads: list[TensorInfo], rows: list[int], store: StateStore
+    ) -> list[Segment]:
+        """A segment for each name."""
+        algorithm, numbers, segments = self.algorithm, self.plan.per_array.slots, list[Segment]()
+        for name, param, grad, row in zip(names, params, grads, rows, strict=True):
+            own = store.slices[name]
+            if algorithm.matrices is None:
+                state = store.addresses(own)
+            elif algorithm.is_matrix(name, param.shape):
+                state = (0,)  # the update, which lasts no longer than the step
+            else:
+                state = store.shaped_addresses(name, algorithm.slots)
+            if store.averages is not None:
+                state = (*state, store.memory.address(store.averages[name]))
+            of_array = store.shaped_addresses(name, numbers)
+            segments.append(Segment(param, grad, own, state, of_array, row, {name: (0, own.size)}))
+        return segments
 
     def _flat_segments(self, layout: Layout, call: Given, store: StateStore, memory: Memory) -> list[Segment] | None:
         """A segment for each buffer, if the state and the averages lie as the parameters do."""
@@ -157,16 +194,3 @@ class Binder(NamedTuple):
                 state = (*state, memory.address(averages.arrays[i]))
             segments.append(Segment(param, grad, own, state, (), 0, parts[i]))
         return segments
-
-
-def _segments(
-    names: Arrays, params: list[TensorInfo], grads: list[TensorInfo], rows: list[int], store: StateStore
-) -> list[Segment]:
-    segments = []
-    for name, param, grad, row in zip(names, params, grads, rows, strict=True):
-        own = store.slices[name]
-        state = store.addresses(own)
-        if store.averages is not None:
-            state = (*state, store.memory.address(store.averages[name]))
-        segments.append(Segment(param, grad, own, state, store.numbers_of(name), row, {name: (0, own.size)}))
-    return segments

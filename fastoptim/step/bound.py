@@ -1,10 +1,11 @@
 """A bound step: arrays that have passed every check, and what the kernels need to know of them."""
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
 from fastoptim.arrays.memory import Memory
+from fastoptim.kernels.measures import Statistics
 from fastoptim.settings.rows import Kind, Rows, WrongScalarsError
 from fastoptim.state.counts import Cohort, GpuCounter
 from fastoptim.state.store import StateStore
@@ -50,6 +51,9 @@ class Engine(Protocol):
 
     def run(self, params: Arrays = (), grads: Arrays = (), stream: Any = None) -> None:
         """Update all parameters and state in place."""
+
+    def statistics(self) -> Mapping[Any, Statistics]:
+        """What was measured in the last run, by name."""
 
 
 class BoundStep:

@@ -10,14 +10,16 @@ from fastoptim.arrays.memory import HOST
 from fastoptim.kernels.cpu import SERIAL_LIMIT
 from fastoptim.kernels.guard import Expected, Guard, compile_guard
 from fastoptim.kernels.launch import Launches
-from fastoptim.kernels.reduce import Norm, Part
-from fastoptim.kernels.stages import Elementwise, Group
-from fastoptim.kernels.table import END, GRAD, PARAM, SCALAR_ROW, columns
-from fastoptim.step.array_sums import ArraySums
+from fastoptim.kernels.measures import Statistics
+from fastoptim.kernels.reduce import Norm
+from fastoptim.kernels.reduce import Part as NormPart
+from fastoptim.kernels.table import GRAD, PARAM
 from fastoptim.step.bound import Arrays
+from fastoptim.step.bound_matrix import BoundMatrix
 from fastoptim.step.packer import Packer
 from fastoptim.step.segments import Segment, dtype_groups, norm_order
 from fastoptim.step.staged import Scratch, StagedCopies, set_cell
+from fastoptim.step.tables import Part, StepTable
 
 
 class HostEngine:
@@ -25,7 +27,7 @@ class HostEngine:
 
     Args:
         segments: what the kernels get.
-        stages: of a step, with the options.
+        parts: which of them follow the rule, and which do not.
         row_count: rows of scalars.
         needs_norm: whether the norm of the gradients has to be known.
         scratch: memory for staged copies.
@@ -36,50 +38,42 @@ class HostEngine:
     counter = None
 
     def __init__(
-        self, segments: Sequence[Segment], stages: Sequence[Any], row_count: int, needs_norm: bool, scratch: Scratch
+        self, segments: Sequence[Segment], parts: Sequence[Part], row_count: int, needs_norm: bool, scratch: Scratch
     ) -> None:
-        last: Elementwise = stages[-1]
-        operands = 2 + (len(segments[0].state) if segments else 0)
-        self._table = np.zeros((len(segments), columns(operands, last.per_array)), np.int64)
+        kernels = parts[0].stages[-1].kernels
         self._staged = StagedCopies(scratch)
-        self._zero_grads = last.kernels.fused.zero_grads
-        self._packers: list[Packer] = []
+        self._zero_grads = kernels.fused.zero_grads
+        dtypes = [dtype for dtype, _ in dtype_groups(segments)]
+        self._packers = [Packer(np.zeros((row_count, kernels.scalar_count), dtype)) for dtype in dtypes]
+        scalars = {x.scalars.dtype: int(x.scalars.ctypes.data) for x in self._packers}
+        self._tables = [StepTable(segments, part, scalars) for part in parts]
         params: dict[int, Expected] = {}
         grads: dict[int, Expected] = {}
-        groups, first = [], 0
-        for dtype, members in dtype_groups(segments):
-            elements = 0
-            for row, i in enumerate(members, first):
+        for table in self._tables:
+            for i, row in table.rows.items():
                 segment = segments[i]
-                elements += segment.own.size
-                addresses = *segment.state, *(segment.numbers if last.per_array.is_summed else ())
-                self._table[row, GRAD + 1 : GRAD + 1 + len(addresses)] = addresses
-                self._table[row, SCALAR_ROW], self._table[row, END] = segment.row, elements
-                params[i] = self._expected(i, segment, segment.param, self._cell(row, PARAM), is_param=True)
-                grads[i] = self._expected(i, segment, segment.grad, self._cell(row, GRAD), is_param=False)
-            self._packers.append(Packer(np.zeros((row_count, last.kernels.scalar_count), dtype)))
-            scalars, count = self._packers[-1].scalars.ctypes.data, len(members)
-            groups.append(Group(dtype, operands, self._cell(first, 0), scalars, count, elements, 0))
-            first += count
-        if last.per_array.is_summed:
-            self._sums = ArraySums(self._table, groups, last.per_array, max(stage.values for stage in stages))
-            groups = self._sums.groups
-        launches = [launch for stage in stages for group in groups for launch in stage.launches(group)]
-        self._launches = Launches(launches, SERIAL_LIMIT)
+                params[i] = self._expected(i, segment, segment.param, table.cell(row, PARAM), is_param=True)
+                grads[i] = self._expected(i, segment, segment.grad, table.cell(row, GRAD), is_param=False)
+        plain = [t for t, part in zip(self._tables, parts, strict=True) if part.matrix is None]
+        self._launches = Launches([x for table in plain for each in table.launches for x in each], SERIAL_LIMIT)
+        self._matrices = [
+            BoundMatrix(part.members[0], segments[part.members[0]], part.matrix, table, kernels.scalar_count)
+            for table, part in zip(self._tables, parts, strict=True)
+            if part.matrix is not None
+        ]
         self._norm = Norm(self._norm_parts(segments, grads)) if needs_norm else None
         each = range(len(segments))
         self._guard = Guard([params[i] for i in each], [grads[i] for i in each], self._zero_grads)
         # Whether arrays are like those that the step was bound for; if so, their addresses are taken.
         self.accept: Callable[[Arrays, Arrays], bool] = self._guard.accept
-        self.is_simple = not self._staged
+        self.is_simple = not (self._staged or self._matrices)
         self._launches.compile()
+        for matrix in self._matrices:
+            matrix.compile()
         compile_guard()
         self._staged.compile()
         if self._norm is not None:
             self._norm.compile()
-
-    def _cell(self, row: int, column: int) -> int:
-        return int(self._table.ctypes.data + row * self._table.strides[0] + column * self._table.itemsize)
 
     def _expected(self, i: int, segment: Segment, info: TensorInfo, cell: int, *, is_param: bool) -> Expected:
         """What the guard expects of an array: that the kernels can walk it as it lies, or else a staged copy of it."""
@@ -91,7 +85,7 @@ class HostEngine:
         set_cell(cell, info.address)
         return Expected(info.dtype, info.shape, info.strides, cell, direct)
 
-    def _norm_parts(self, segments: Sequence[Segment], grads: dict[int, Expected]) -> list[Part]:
+    def _norm_parts(self, segments: Sequence[Segment], grads: dict[int, Expected]) -> list[NormPart]:
         """Where the norm finds the gradients. It reads them in C order: others are copied for it."""
         cells = []
         for i, (segment, info) in enumerate((each, each.grad) for each in segments):
@@ -99,7 +93,7 @@ class HostEngine:
             direct = info.dtype == segment.dtype and in_order and info.is_aligned
             cell = grads[i].cell
             cells.append(cell if direct else self._staged.in_order(i, cell, info, segment.dtype))
-        return [Part(cells[i], byte, size, segments[i].dtype) for i, byte, size in norm_order(segments)]
+        return [NormPart(cells[i], byte, size, segments[i].dtype) for i, byte, size in norm_order(segments)]
 
     def plain_calls(self) -> tuple[Callable[..., None], Callable[[], None]]:
         """For steps that are made often: what takes the numbers as its arguments, and what runs the step."""
@@ -123,12 +117,17 @@ class HostEngine:
         """
         for packer in self._packers:
             packer.pack(numbers)
+        self._numbers = numbers
 
     def measure(self, params: Arrays, grads: Arrays, limit: float | None, divisor: float, stream: Any) -> float:
         """The norm of all gradients together, divided by `divisor`."""
         assert self._norm is not None
         self._staged.gather(params, grads)
         return self._norm.measure() / divisor
+
+    def statistics(self) -> dict[Any, Statistics]:
+        """What was measured in the last run, by name."""
+        return {name: x for table in self._tables for name, x in table.statistics().items()}
 
     def run(self, params: Arrays = (), grads: Arrays = (), stream: Any = None) -> None:
         """Update all parameters and state in place."""
@@ -138,6 +137,8 @@ class HostEngine:
         if self._norm is None:  # or else `measure` has gathered already
             self._staged.gather(params, grads)
         self._launches.run()
+        for matrix in self._matrices:
+            matrix.run(params[matrix.index], self._numbers)
         self._staged.scatter(params, grads, self._zero_grads)
 
 

@@ -1,10 +1,11 @@
 """How much memory an optimizer needs for given parameters."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from fastoptim.arrays.devices import info_of
 from fastoptim.settings.algorithm import Algorithm
+from fastoptim.settings.patterns import first_match
 
 
 class MemoryUse(NamedTuple):
@@ -28,12 +29,18 @@ class MemoryUse(NamedTuple):
         return sum(self)
 
 
-def memory_use(algorithm: Algorithm, params: Mapping[Any, Any]) -> MemoryUse:
+def memory_use(algorithm: Algorithm, params: Mapping[Any, Any], stepped: Collection[Any]) -> MemoryUse:
     """What an optimizer will hold for these parameters.
+
+    Args:
+        algorithm: with its options.
+        params: the parameters.
+        stepped: names that have made a step. They have a state, also while they are frozen.
 
     Raises:
         TypeError: a parameter is no array, or of another dtype than float32 and float64.
     """
-    size = sum(info_of(array, f"params[{name!r}]").nbytes for name, array in params.items())
+    sizes = {name: info_of(array, f"params[{name!r}]").nbytes for name, array in params.items()}
+    size = sum(sizes[name] for name in params if name in stepped or first_match(algorithm.frozen, name) is None)
     has_averages, has_sums = algorithm.ema is not None, algorithm.accumulate > 1
-    return MemoryUse(size, len(algorithm.slots) * size, has_averages * size, has_sums * size)
+    return MemoryUse(sum(sizes.values()), len(algorithm.slots) * size, has_averages * size, has_sums * size)

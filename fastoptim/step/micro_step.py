@@ -25,11 +25,11 @@ def micro_step(
     Raises:
         KeyError, TypeError, ValueError, WrongScalarsError: see `Optimizer.update`. Nothing has changed then.
     """
+    plan = stepper.plan(algorithm, accumulates=True)
+    params, grads = stepper.taking_part(plan, params, grads)  # with all names: a part of them may make a step
     check_names(params, grads)
     if type(grads) not in (dict, FlatDict):
         grads = {name: grads[name] for name in params}  # once: a mapping may compute what is looked up
-    plan = stepper.plan(algorithm, accumulates=True)
-    stepper.check_groups(plan, params)  # with all names: what makes a step may be a part of them
     sums = accumulator.including(params)
     ready = []
     for count, own, gradients in accumulator.batches(params, grads, sums, algorithm.accumulate):
@@ -40,6 +40,10 @@ def micro_step(
         stepper.counts.skipped += 1
         return
     # First those that make their first step: they were bound with copies of the averages as these are now.
+    measured = list[Any]()
     for count, own, found, rows in sorted(ready, key=lambda batch: batch[2][0].is_kept):
         stepper.run(algorithm, plan, found, count, stream, rows)
         accumulator.stepped(own)
+        measured += stepper.measured
+    if ready:
+        stepper.measured = tuple(measured)

@@ -43,6 +43,11 @@ def dtype_groups(segments: Sequence[Segment]) -> Iterator[tuple[np.dtype[Any], l
         yield dtype, list(members)
 
 
+def table_order(segments: Sequence[Segment]) -> list[int]:
+    """The numbers of the segments in the order of a table's rows."""
+    return [i for _, members in dtype_groups(segments) for i in members]
+
+
 def norm_order(segments: Sequence[Segment]) -> list[tuple[int, int, int]]:
     """The parts of all segments, each as its segment's number, bytes and elements, in the order of their names.
 

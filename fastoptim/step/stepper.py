@@ -1,21 +1,24 @@
 """Makes the steps of one rule: from two dicts of arrays to the kernels' calls."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fastoptim.arrays.memory import Memory
+from fastoptim.kernels.measures import Statistics
 from fastoptim.kernels.reduce import clip_coef
 from fastoptim.settings.algorithm import Algorithm
 from fastoptim.settings.carry import Carry
-from fastoptim.settings.groups import check_matched
 from fastoptim.settings.plan import Plan
 from fastoptim.settings.rows import Rows
 from fastoptim.state.counts import StepCounts
+from fastoptim.state.shaped import ShapedState
 from fastoptim.state.store import StateStore
+from fastoptim.step.array_sums import counted
 from fastoptim.step.bind import Binder
 from fastoptim.step.bound import BoundStep
 from fastoptim.step.cache import BoundSteps, Found
+from fastoptim.step.patterns import NamePatterns
 from fastoptim.step.staged import Scratch
 
 
@@ -25,24 +28,35 @@ class Stepper:
     Args:
         slots: the names of the rule's state.
         carry: what is carried before the first step, None for nothing.
+        array_slots: the names of the state of other shapes than the parameters'.
+        shared_slots: those of them that all parameters share.
 
     Attributes:
         store: state and averages.
         counts: each name's steps.
         steps: the bound steps that are kept.
+        patterns: of the names in groups, and of those that are frozen.
         norm: of the gradients of the last step that needed it: a float, or what becomes one; None before.
+        measured: calls that return statistics by name, of the last step.
         planned: what the options come to; None until that has been looked at.
         is_averaged: whether the parameters hold the averages for a while, so that no step may be made.
     """
 
-    def __init__(self, slots: tuple[str, ...], carry: Carry = None) -> None:
-        self.store, self.counts = StateStore(slots), StepCounts(carry)
+    def __init__(
+        self,
+        slots: tuple[str, ...],
+        carry: Carry = None,
+        array_slots: Iterable[str] = (),
+        shared_slots: Iterable[str] = (),
+    ) -> None:
+        shaped = ShapedState({slot: {} for slot in array_slots}, frozenset(shared_slots))
+        self.store, self.counts = StateStore(slots, shaped=shaped), StepCounts(carry)
         self.norm: Any = None
+        self.measured: tuple[Callable[[], Mapping[Any, Statistics]], ...] = ()
         self.is_averaged = False
         self.planned: Plan | None = None
-        self.steps, self._scratch = BoundSteps(), Scratch()
+        self.steps, self.patterns, self._scratch = BoundSteps(), NamePatterns(), Scratch()
         self._plan: Plan | None = None  # the last one, for which steps were bound
-        self._matched: tuple[str, ...] = ()  # the patterns of groups that have each matched a name
 
     def move(self, memory: Memory) -> None:
         """Go on in another memory."""
@@ -78,8 +92,8 @@ class Stepper:
         """
         plan = self.planned
         if plan is None or plan.accumulates != accumulates:
-            plan = algorithm.plan(algorithm.stages, accumulates)
-            self.use_slots(algorithm.slots)
+            plan = algorithm.plan(algorithm.stages, algorithm.matrix_stages, accumulates)
+            self.use_slots(algorithm.stored_slots)
             if self._plan is None or not plan.is_like(self._plan):
                 self.steps.clear()
             if not plan.capturable:
@@ -87,15 +101,11 @@ class Stepper:
             self.planned = self._plan = plan
         return plan
 
-    def check_groups(self, plan: Plan, params: Mapping[Any, Any]) -> None:
-        """Refuse a pattern of `groups` that matches no name, at the first call that has it.
-
-        Raises:
-            ValueError
-        """
-        if plan.patterns != self._matched:
-            check_matched(plan.patterns, (*params, *self.counts.names), params)
-            self._matched = plan.patterns
+    def taking_part(
+        self, plan: Plan, params: Mapping[Any, Any], grads: Mapping[Any, Any]
+    ) -> tuple[Mapping[Any, Any], Mapping[Any, Any]]:
+        """The arrays of a call without those that are frozen. For errors see `NamePatterns`."""
+        return self.patterns.taking_part(plan, params, grads, self.counts.names)
 
     def find(self, algorithm: Algorithm, plan: Plan, params: Mapping[Any, Any], grads: Mapping[Any, Any]) -> Found:
         """The step that takes these arrays: a known one, or a new one. No array, state or count changes.
@@ -116,7 +126,7 @@ class Stepper:
         """
         if self.is_averaged:
             raise RuntimeError("update: the parameters are the averages, expected the end of `with opt.averaged(...)`")
-        self.check_groups(plan, params)
+        self.patterns.check(plan, params, self.counts.names)
         return Binder(algorithm, plan, self.store, self.counts, self.steps, self._scratch).bind(params, grads)
 
     def bind_evaluation(self, algorithm: Algorithm, plan: Plan, params: Mapping[Any, Any]) -> Found:
@@ -176,10 +186,12 @@ class Stepper:
         if plan.needs_norm:
             norm = engine.measure(params, grads, plan.clip_norm, divisor, stream)
             if plan.skip_nonfinite and not math.isfinite(norm):
+                nonfinite = counted(step.key, grads, engine.memory, plan.statistics)
                 if plan.fused.zero_grads:  # or gradients that are added to would be nan for ever
                     engine.memory.clear(grads, stream)
                 self.norm = norm
                 self.counts.skipped += 1
+                self.measured = (nonfinite,)
                 return False
             if plan.clip_norm is not None and not engine.clips_itself:
                 coef = clip_coef(norm, plan.clip_norm)
@@ -190,6 +202,7 @@ class Stepper:
         if norm is not None:
             self.norm = norm
         engine.run(params, grads, stream)
+        self.measured = (engine.statistics,) if plan.statistics else ()
         if rows is not None:
             step.count(rows)
         return True
@@ -208,4 +221,4 @@ class Stepper:
 
     def __getstate__(self) -> dict[str, Any]:  # for pickle and copy.deepcopy
         norm = None if self.norm is None else float(self.norm)
-        return {**self.__dict__, "norm": norm, "is_averaged": False, "planned": None, "_plan": None}
+        return {**self.__dict__, "norm": norm, "is_averaged": False, "planned": None, "_plan": None, "measured": ()}

@@ -19,9 +19,10 @@ def warm(stepper: Stepper, accumulator: Accumulator, algorithm: Algorithm, param
     Raises:
         KeyError, TypeError, ValueError, RuntimeError, WrongScalarsError: see `Optimizer.update`.
     """
-    infos = {name: info_of(array, f"params[{name!r}]") for name, array in params.items()}
     accumulates = algorithm.accumulate > 1
     plan = stepper.plan(algorithm, accumulates)
+    params, _ = stepper.taking_part(plan, params, params)
+    infos = {name: info_of(array, f"params[{name!r}]") for name, array in params.items()}
     # A parameter may be its own gradient, unless gradients are set to zero.
     grads = _arrays_like(params, infos) if algorithm.zero_grads else params
     if accumulates:

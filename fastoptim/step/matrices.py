@@ -1,0 +1,37 @@
+"""The step of one matrix: a function of NumPy's arrays, between two passes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastoptim.arrays.memory import Array
+from fastoptim.kernels.adapt import arguments_of
+
+
+class MatrixStep:
+    """Calls the function of `Matrices` for one matrix.
+
+    Args:
+        function: see there.
+        state: its arrays by slot.
+        scalars: the names of a row of the step's numbers.
+    """
+
+    def __init__(self, function: Callable[..., Any], state: Mapping[str, Array], scalars: Sequence[str]) -> None:
+        self._function, self._state = function, state
+        wanted = arguments_of(function)[2:]
+        self._numbers = {name: scalars.index(name) for name in wanted if name not in state}
+
+    def run(self, param: Array, update: Array, numbers: Sequence[float]) -> None:
+        """Make the update of the gradient that it is at first.
+
+        Args:
+            param: the parameter.
+            update: of its shape and dtype, C-contiguous.
+            numbers: the parameter's row of the step's numbers.
+        """
+        named = {name: numbers[i] for name, i in self._numbers.items()}
+        found = self._function(param, update, **self._state, **named)
+        if found is not update:
+            np.copyto(update, found, casting="same_kind")
