@@ -78,6 +78,11 @@ def switched_off(cls):
 
 def accepted(cls, options):
     """The options without those that an optimizer refuses, such as `ema` beside evaluation parameters of its own."""
+    groups = {}
+    for pattern, values in (options.get("groups") or {}).items():
+        alone = {name: {pattern: {name: value}} for name, value in values.items()}
+        groups[pattern] = {name: values[name] for name, group in alone.items() if not _refuses(cls, "groups", group)}
+    options = {**options, "groups": groups} if groups else options
     return {name: value for name, value in options.items() if not _refuses(cls, name, value)}
 
 
