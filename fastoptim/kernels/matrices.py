@@ -23,16 +23,30 @@ class Matrices(NamedTuple):
         function: `(p, g, *state, *scalars) -> ` what is taken from the parameter, an array of its shape. It takes the
             parameter and its gradient, the state's arrays and the step's numbers, all but the first two by name. `g` is
             what the options have made of the gradient; the function may write into it, and into the state.
-        slots: from the names of a matrix's state to functions of its shape that return the state's.
+        slots: from the names of a matrix's state to functions that return its shape, None for none. A function takes
+            the matrix's shape, and by name what it needs of the hyperparameters that are no schedules. The first
+            function gets None for state that there is not.
     """
 
     function: Callable[..., Any]
-    slots: Mapping[str, Callable[[Shape], Shape]]
+    slots: Mapping[str, Callable[..., Shape | None]]
 
     @property
     def scalars(self) -> tuple[str, ...]:
         """The names of the step's numbers that the function takes."""
         return tuple(name for name in arguments_of(self.function)[2:] if name not in self.slots)
+
+    def state_shape(self, slot: str, shape: Shape, value: Callable[[str], Any]) -> Shape | None:
+        """The shape of a matrix's state, None for none; `value` returns a hyperparameter."""
+        if slot not in self.slots:
+            return None
+        shape_of = self.slots[slot]
+        return shape_of(shape, **{name: value(name) for name in arguments_of(shape_of)[1:]})
+
+    @property
+    def hyperparameters(self) -> frozenset[str]:
+        """The names of those that say which state there is."""
+        return frozenset(name for shape in self.slots.values() for name in arguments_of(shape)[1:])
 
 
 @rule

@@ -172,7 +172,7 @@ class Algorithm(Options):
             found: tuple[int, ...] | None = self.array_slots[slot](shape)
             return found
         if self.is_matrix(name, shape):
-            return self.matrices.slots[slot](shape) if slot in self.matrices.slots else None
+            return self.matrices.state_shape(slot, shape, lambda field: self.value_for(name, field))
         return shape if slot in self.slots else None
 
     def scalars(self, t: int) -> tuple[float, ...]:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from fastoptim.settings.data import values_from_data
 from fastoptim.settings.declared import Declared
 from fastoptim.settings.fields import Count, Number, Switch, nonnegative, option
-from fastoptim.settings.groups import OFF, Groups
+from fastoptim.settings.groups import OFF, Groups, group_of
 from fastoptim.settings.names import Names
 from fastoptim.settings.plan import Plan
 
@@ -80,6 +80,13 @@ class Options(Declared):
             ValueError: they cannot go together.
         """
         return Plan(self.hyperparameters(), self._fields, self._off, stages, matrix_stages, accumulates)
+
+    def value_for(self, name: Any, field: str) -> Any:
+        """The value of a field for a parameter: that of its group, or the optimizer's own."""
+        groups = self.groups or {}
+        group = group_of(groups, name)
+        own: Mapping[str, Any] = {} if group is None else [*groups.values()][group]
+        return own[field] if field in own else getattr(self, field)
 
     def values_from(self, saved: Any) -> dict[str, Any]:
         """The values of all fields from a state dict, checked.
