@@ -64,6 +64,7 @@ from fastoptim.algorithms.radam import RAdam
 from fastoptim.algorithms.rmsprop import RMSprop
 from fastoptim.algorithms.rprop import Rprop
 from fastoptim.algorithms.sgd import SGD
+from fastoptim.algorithms.soap import SOAP
 from fastoptim.arrays.flat import FlatDict, flatten
 from fastoptim.kernels.cuda.driver import cuda_info
 from fastoptim.kernels.rule import rule
@@ -80,6 +81,7 @@ __all__ = [
     "LAMB",
     "LARS",
     "SGD",
+    "SOAP",
     "AdEMAMix",
     "AdaGrad",
     "AdaMax",
