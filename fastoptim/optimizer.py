@@ -262,9 +262,6 @@ class Optimizer(Algorithm):
             self._stepper.replan()
         if field.name == "ema" and new is None:
             self._stepper.drop_averages()
-        shaping = self.matrices.hyperparameters if self.matrices else ()
-        if field.name in shaping or (field.name == "groups" and shaping):
-            self._stepper.steps.clear()
 
     if not TYPE_CHECKING:  # which should find attributes that are not there
 

@@ -14,8 +14,8 @@ from fastoptim.settings.fields import Number, count, fraction, nonnegative, swit
 
 
 def of_rows(shape: Shape, max_precondition_dim: int) -> Shape | None:
-    """The shape of a matrix with a row and a column for each row, None where there are too many."""
-    return (shape[0], shape[0]) if shape[0] <= max_precondition_dim else None
+    """The shape of a matrix with a row and a column for each row, None where there are too many, or no elements."""
+    return (shape[0], shape[0]) if all(shape) and shape[0] <= max_precondition_dim else None
 
 
 def of_columns(shape: Shape, max_precondition_dim: int) -> Shape | None:

@@ -171,11 +171,6 @@ def fraction(default: float) -> Any:
     return Number(default, "a number in [0, 1)", high=1.0, schedule=True)
 
 
-def count(default: int) -> Any:
-    """An integer of at least 1."""
-    return Count(default)
-
-
 def switch(default: bool) -> Any:
     """True or False. It may choose another rule, see `variants` of `Optimizer`."""
     return Switch(default)

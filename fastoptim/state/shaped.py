@@ -42,9 +42,8 @@ class ShapedState:
             TypeError, ValueError
         """
         for slot, own in self._arrays.items():
-            expected = shapes(slot, name, param.shape) if name in own else None
-            if expected is not None:
-                found = tuple(own[name].shape)
+            if name in own:
+                expected, found = shapes(slot, name, param.shape), tuple(own[name].shape)
                 if expected != found:
                     raise ValueError(
                         f"params[{name!r}]: its shape is {param.shape}, whose {slot} has the shape {expected}, but the "
@@ -56,16 +55,14 @@ class ShapedState:
                     )
 
     def including(self, params: Mapping[Any, TensorInfo], memory: Memory, shapes: Shapes) -> "ShapedState":
-        """The state that has these parameters, too. What one of them does not need any more is left out."""
-        arrays: dict[str, dict[Any, Array]] = {}
+        """The state that has these parameters, too."""
+        new: dict[str, dict[Any, Array]] = {}
         for slot, own in self._arrays.items():
-            wanted = {name: (shapes(slot, name, x.shape), x.dtype) for name, x in params.items()}
-            new = self._new(slot, {name: each for name, each in wanted.items() if name not in own}, memory)
-            unneeded = {name for name, (shape, _) in wanted.items() if shape is None}
-            arrays[slot] = {name: array for name, array in own.items() if name not in unneeded} | new
-        if all(arrays[slot].keys() == own.keys() for slot, own in self._arrays.items()):
+            wanted = {name: (shapes(slot, name, x.shape), x.dtype) for name, x in params.items() if name not in own}
+            new[slot] = self._new(slot, wanted, memory)
+        if not any(new.values()):
             return self
-        return ShapedState(arrays, self.shared)
+        return ShapedState({slot: own | new[slot] for slot, own in self._arrays.items()}, self.shared)
 
     def _new(self, slot: str, wanted: Mapping[Any, tuple[Shape | None, Any]], memory: Memory) -> dict[Any, Array]:
         """Zeros for these names. A single number is float64; a shared one is the same array for all names."""

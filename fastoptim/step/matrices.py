@@ -14,11 +14,11 @@ class MatrixStep:
 
     Args:
         function: see there.
-        state: its arrays by slot, None where there is none.
+        state: its arrays by slot.
         scalars: the names of a row of the step's numbers.
     """
 
-    def __init__(self, function: Callable[..., Any], state: Mapping[str, Array | None], scalars: Sequence[str]) -> None:
+    def __init__(self, function: Callable[..., Any], state: Mapping[str, Array], scalars: Sequence[str]) -> None:
         self._function, self._state = function, state
         wanted = arguments_of(function)[2:]
         self._numbers = {name: scalars.index(name) for name in wanted if name not in state}
@@ -32,7 +32,6 @@ class MatrixStep:
             numbers: the parameter's row of the step's numbers.
         """
         named = {name: numbers[i] for name, i in self._numbers.items()}
-        with np.errstate(all="ignore"):  # inf and nan go on, as in a kernel
-            found = self._function(param, update, **self._state, **named)
-            if found is not update:
-                np.copyto(update, found, casting="same_kind")
+        found = self._function(param, update, **self._state, **named)
+        if found is not update:
+            np.copyto(update, found, casting="same_kind")
