@@ -12,11 +12,12 @@ import numpy as np
 
 import formulas_adam
 import formulas_plain
+import formulas_soap
 from fastoptim import schedules
 from support import OPTIMIZERS
 from variants import changed_options, own_hyperparameters
 
-REFERENCES = formulas_plain.FORMULAS | formulas_adam.FORMULAS
+REFERENCES = formulas_plain.FORMULAS | formulas_adam.FORMULAS | formulas_soap.FORMULAS
 # The optimizers that are compared with their formula. For any other one test fails, and says so:
 # `test_every_optimizer_has_a_reference`.
 WITH_REFERENCE = [cls for cls in OPTIMIZERS if cls.__name__ in REFERENCES]
