@@ -56,6 +56,7 @@ from fastoptim.algorithms.lamb import LAMB
 from fastoptim.algorithms.lars import LARS
 from fastoptim.algorithms.lion import Lion
 from fastoptim.algorithms.momentum import Momentum
+from fastoptim.algorithms.muon import Muon
 from fastoptim.algorithms.nadam import NAdam
 from fastoptim.algorithms.nesterov import Nesterov
 from fastoptim.algorithms.novograd import NovoGrad
@@ -67,6 +68,7 @@ from fastoptim.algorithms.sgd import SGD
 from fastoptim.algorithms.soap import SOAP
 from fastoptim.arrays.flat import FlatDict, flatten
 from fastoptim.kernels.cuda.driver import cuda_info
+from fastoptim.kernels.matrices import Matrices
 from fastoptim.kernels.rule import rule
 from fastoptim.kernels.stages import Reduction
 from fastoptim.optimizer import Optimizer
@@ -93,7 +95,9 @@ __all__ = [
     "CheckpointError",
     "FlatDict",
     "Lion",
+    "Matrices",
     "Momentum",
+    "Muon",
     "NAdam",
     "Nesterov",
     "NovoGrad",

@@ -15,6 +15,7 @@ from fastoptim.settings.algorithm import Algorithm, subclasses
 from fastoptim.settings.declared import Declared
 from fastoptim.settings.fields import Field
 from fastoptim.settings.rows import WrongScalarsError
+from fastoptim.state.shaped import ShapedState
 from fastoptim.step.accumulate import Accumulator
 from fastoptim.step.averaged import holding_averages
 from fastoptim.step.memory_use import MemoryUse, memory_use
@@ -59,7 +60,8 @@ class Optimizer(Algorithm):
         if args and isinstance(args[0], (list, tuple, Mapping, Iterator)):
             name = type(self).__name__
             raise TypeError(f"{name}: expected hyperparameters; parameters go to update(params, grads)")
-        self._stepper = Stepper((), self.carry, self.shaped_slots, self.shared_slots)
+        shaped = ShapedState({slot: {} for slot in self.shaped_slots}, self.shared_slots, self.array_slots)
+        self._stepper = Stepper((), self.carry, shaped)
         self._accumulator = Accumulator()
         super().__init__(*args, **kwargs)
         self._stepper.use_slots(self.stored_slots)
@@ -184,7 +186,7 @@ class Optimizer(Algorithm):
         Raises:
             TypeError: a parameter is no array, or of another dtype than float32 and float64.
         """
-        return memory_use(self, by_name(params, "params"))
+        return memory_use(self, self._stepper.store.shaped, by_name(params, "params"))
 
     @contextmanager
     def averaged(self, params: ByName) -> Iterator[None]:
@@ -260,6 +262,8 @@ class Optimizer(Algorithm):
             self.variant = self.variant_of(vars(self))
         if field.kw_only or field.chooses_rule or callable(old) or callable(new):
             self._stepper.replan()
+        if field.name in self._shaping:
+            self._stepper.steps.clear()
         if field.name == "ema" and new is None:
             self._stepper.drop_averages()
 

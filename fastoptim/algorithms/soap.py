@@ -66,8 +66,6 @@ def soap(  # type: ignore[no-untyped-def]
     p, g, m, v, L, R, QL, QR,
     matrix_step_size, one_minus_beta1, one_minus_beta2, one_minus_shampoo_beta, eps, is_first, refreshes, normalizes,
 ):  # fmt: skip
-    if not g.size:
-        return g
     bases = [Q if Q is not None and Q[:, 0].any() else None for Q in (QL, QR)]
     n = np.zeros_like(g)
     if not is_first:  # the first gradient is for the bases alone

@@ -18,12 +18,20 @@ class Kernels:
     Attributes:
         fused: the options that the passes include beside the rule.
         scalar_names: of a step's numbers, in order.
+        why_not_alone: what else a step does, in words, so that nobody can make one with a kernel alone.
     """
 
     def __init__(
-        self, rule: Rule, slots: int, fused: Fused = NOTHING, owner: str = "a rule", per_array: PerArray = NO_SUMS
+        self,
+        rule: Rule,
+        slots: int,
+        fused: Fused = NOTHING,
+        owner: str = "a rule",
+        per_array: PerArray = NO_SUMS,
+        why_not_alone: str = "",
     ) -> None:
         self._rule, self._slots, self.fused, self._owner, self._per_array = rule, slots, fused, owner, per_array
+        self.why_not_alone = why_not_alone
         self.scalar_names = signature(rule, slots, fused).scalars[per_array.number_count :]
         self._variants: dict[Fused, Kernels] = {}
         self._measuring: dict[Any, BlockKernels] = {}
@@ -33,7 +41,8 @@ class Kernels:
         if fused == self.fused:
             return self
         if fused not in self._variants:
-            self._variants[fused] = Kernels(self._rule, self._slots, fused, self._owner, self._per_array)
+            others = self._owner, self._per_array, self.why_not_alone
+            self._variants[fused] = Kernels(self._rule, self._slots, fused, *others)
         return self._variants[fused]
 
     @property
@@ -62,8 +71,8 @@ class Kernels:
 
     def _alone(self, kernel: Any) -> Any:
         """A public kernel, where it is all of a step."""
-        if self._per_array.is_summed:
-            raise TypeError(f"{self._owner} sums over arrays before its rule: expected opt.update to be called")
+        if self.why_not_alone:
+            raise TypeError(f"{self._owner} {self.why_not_alone}: expected opt.update to be called")
         return kernel
 
     @property

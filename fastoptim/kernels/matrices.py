@@ -1,6 +1,7 @@
 """Steps of whole matrices: a function of NumPy's arrays, between two passes that know all options."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from fastoptim.kernels.adapt import arguments_of
@@ -22,14 +23,19 @@ class Matrices(NamedTuple):
     Attributes:
         function: `(p, g, *state, *scalars) -> ` what is taken from the parameter, an array of its shape. It takes the
             parameter and its gradient, the state's arrays and the step's numbers, all but the first two by name. `g` is
-            what the options have made of the gradient; the function may write into it, and into the state.
-        slots: from the names of a matrix's state to functions that return its shape, None for none. A function takes
-            the matrix's shape, and by name what it needs of the hyperparameters that are no schedules. The first
-            function gets None for state that there is not.
+            what the options have made of the gradient, C-contiguous, as the state's arrays are; the function may write
+            into it, and into these. It is not called for a matrix without elements. An error in it leaves the step
+            half made.
+        slots: from the names of a matrix's state to functions that return its shape, None for none. Such a function
+            takes the matrix's shape, and by name what it needs of the hyperparameters that are no schedules. Where there
+            is no state, the first function gets None.
+        for_others: from names of hyperparameters to others, whose values they have for arrays that follow the rule:
+            `{"lr": "adamw_lr"}`. In a group that says `lr`, that is the `lr` of all its names.
     """
 
     function: Callable[..., Any]
     slots: Mapping[str, Callable[..., Shape | None]]
+    for_others: Mapping[str, str] = MappingProxyType({})
 
     @property
     def scalars(self) -> tuple[str, ...]:

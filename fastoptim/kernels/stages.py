@@ -173,7 +173,8 @@ def stages_of(
         own = each.rule, each.sums, each.functions, slots, per_array, before, scalars
         summed.append(Summed(ReductionKernels(*own, each.over_all, NOTHING, owner)))
         before += each.results
-    last = Kernels(adapted(rule, every), len(slots), owner=owner, per_array=per_array)
+    why = "sums over arrays before its rule" if reductions else "updates matrices by a function"
+    last = Kernels(adapted(rule, every), len(slots), NOTHING, owner, per_array, why)
     return *summed, Elementwise(rule, slots, last, per_array)
 
 

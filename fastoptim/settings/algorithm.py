@@ -74,6 +74,7 @@ class Algorithm(Options):
     kernels: ClassVar[Kernels]
     variant_stages: ClassVar[Mapping[tuple[str, ...], Stages]]
     _number: ClassVar[int]
+    _shaping: ClassVar[frozenset[str]] = frozenset()  # names of the fields that say which state a matrix has
     carry: ClassVar[float | None] = None
     full_batch: ClassVar[bool] = False
 
@@ -93,6 +94,9 @@ class Algorithm(Options):
             if cls.matrices is not None:
                 scalars = cls.variant_stages[()][-1].kernels.scalar_names
                 cls.matrix_stages = matrix_stages(cls.__name__, cls.matrices, scalars)
+            cls._for_others = cls.matrices.for_others if cls.matrices is not None else {}
+            shaping = cls.matrices.hyperparameters if cls.matrices is not None else ()
+            cls._shaping = frozenset({"groups", *shaping} if shaping else ())
             for attribute, read in OF_THE_STAGES.items():
                 setattr(cls, attribute, _OfTheStages(read))
         if hasattr(cls, "variant_stages"):

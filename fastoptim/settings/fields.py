@@ -161,6 +161,23 @@ class Count(Field):
         return int(value)
 
 
+class Choice(Field):
+    """One of some words.
+
+    Args:
+        among: the words, the default first.
+    """
+
+    def __init__(self, among: tuple[str, ...]) -> None:
+        super().__init__(among[0])
+        self.among = among
+
+    def check(self, value: Any, fields: Mapping[str, Field]) -> str:
+        if not isinstance(value, str) or value not in self.among:
+            raise self.refusal(" or ".join(map(repr, self.among)), value)
+        return value
+
+
 def nonnegative(default: float) -> Any:
     """A finite number of at least 0, or a schedule of such: `lr`, `eps`, `weight_decay`."""
     return Number(default, "a finite number >= 0", schedule=True)
@@ -169,6 +186,16 @@ def nonnegative(default: float) -> Any:
 def fraction(default: float) -> Any:
     """A number from 0 up to but not 1, or a schedule of such: `momentum`, `beta1`."""
     return Number(default, "a number in [0, 1)", high=1.0, schedule=True)
+
+
+def count(default: int) -> Any:
+    """An integer of at least 1."""
+    return Count(default)
+
+
+def choice(*among: str) -> Any:
+    """One of these words, by default the first."""
+    return Choice(among)
 
 
 def switch(default: bool) -> Any:

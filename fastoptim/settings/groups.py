@@ -1,7 +1,6 @@
 """Other hyperparameters for some of the names."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from fnmatch import fnmatchcase
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastoptim.settings.fields import Field, Switch
@@ -57,33 +56,3 @@ class Groups(Field):
                     raise ValueError(f"groups[{pattern!r}]: {error}") from None
             checked[pattern] = ReadOnly(own)
         return ReadOnly(checked)
-
-
-def group_of(patterns: Iterable[str], name: Any) -> int | None:
-    """The number of the first pattern that matches a name."""
-    return next((i for i, pattern in enumerate(patterns) if fnmatchcase(str(name), pattern)), None)
-
-
-def check_matched(patterns: Iterable[str], names: Iterable[Any], given: Iterable[Any]) -> None:
-    """Refuse a pattern that matches nothing.
-
-    Args:
-        patterns: of the groups.
-        names: all names that are known.
-        given: those of the call, for the error.
-
-    Raises:
-        ValueError
-    """
-    known = [str(name) for name in names]
-    for pattern in patterns:
-        if any(fnmatchcase(name, pattern) for name in known):
-            continue
-        hint = ""
-        if pattern in known:
-            hint = f". In a pattern [ begins a set of characters: write {pattern.replace('[', '[[]')!r}"
-        raise ValueError(
-            f"groups[{pattern!r}]: expected a pattern that matches a name of params, which are "
-            f"{', '.join(map(repr, given)) or 'none'}{hint}. A name that comes later may be there with a gradient of "
-            "None until then"
-        )

@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 from fastoptim.settings.data import values_from_data
 from fastoptim.settings.declared import Declared
 from fastoptim.settings.fields import Count, Number, Switch, nonnegative, option
-from fastoptim.settings.groups import OFF, Groups, group_of
+from fastoptim.settings.groups import OFF, Groups
 from fastoptim.settings.names import Names
+from fastoptim.settings.patterns import first_match
 from fastoptim.settings.plan import Plan
 
 
@@ -65,6 +66,7 @@ class Options(Declared):
     capturable: bool = option(Switch, default=False, kw_only=True)
     statistics: tuple[str, ...] = option(Names, default=(), kw_only=True)
     _off: ClassVar[dict[str, Any]] = {}
+    _for_others: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -79,12 +81,13 @@ class Options(Declared):
         Raises:
             ValueError: they cannot go together.
         """
-        return Plan(self.hyperparameters(), self._fields, self._off, stages, matrix_stages, accumulates)
+        values = self.hyperparameters()
+        return Plan(values, self._fields, self._off, self._for_others, stages, matrix_stages, accumulates)
 
     def value_for(self, name: Any, field: str) -> Any:
         """The value of a field for a parameter: that of its group, or the optimizer's own."""
         groups = self.groups or {}
-        group = group_of(groups, name)
+        group = first_match(groups, name)
         own: Mapping[str, Any] = {} if group is None else [*groups.values()][group]
         return own[field] if field in own else getattr(self, field)
 

@@ -6,7 +6,7 @@ from typing import Any
 from fastoptim.kernels.fuse import Fused
 from fastoptim.kernels.table import PerArray
 from fastoptim.settings.fields import Field
-from fastoptim.settings.groups import group_of
+from fastoptim.settings.patterns import Patterns, first_match
 from fastoptim.settings.rows import Kind, Numbers, Rows, WrongScalarsError, numbers_of
 from fastoptim.settings.varied import Varied
 
@@ -18,6 +18,7 @@ class Plan:
         values: the optimizer's fields by name.
         fields: what they may be.
         off: options that this optimizer declares as its own, and their values where they are off.
+        for_others: see `Matrices`.
         stages: of a step.
         matrix_stages: of matrices, none where they follow the rule.
         accumulates: whether the gradients are sums of several calls.
@@ -31,6 +32,7 @@ class Plan:
         in_order: whether the state has to lie in C order, as sums over it are part of the step.
         statistics: the option.
         patterns: of the groups.
+        name_patterns: all that have to match a name, by the fields that they stand in.
         clip_norm, skip_nonfinite: the options.
         needs_norm: whether the norm of the gradients has to be known.
         is_plain: whether a step needs the numbers of `scalars` and nothing else.
@@ -45,12 +47,15 @@ class Plan:
         values: Mapping[str, Any],
         fields: Mapping[str, Field],
         off: Mapping[str, Any],
+        for_others: Mapping[str, str],
         stages: Sequence[Any],
         matrix_stages: Sequence[Any],
         accumulates: bool,
     ) -> None:
         groups = values["groups"] or {}
         self.patterns = tuple(groups)
+        of_fields = {name: values[name] for name, field in fields.items() if isinstance(field, Patterns)}
+        self.name_patterns: dict[str, tuple[str, ...]] = {"groups": self.patterns, **of_fields}
         self.accumulates, self.fused = accumulates, _fused(values, off, accumulates)
         self.clip_norm: float | None = values["clip_norm"]
         self._grad_scale: float = values["grad_scale"]
@@ -65,13 +70,18 @@ class Plan:
         self.in_order = len(stages) > 1 or bool(matrix_stages)
         self._scalar_count = stages[-1].scalar_count
         schedules = {name: value for name in fields if name != "groups" and callable(value := values[name])}
-        self._base = Varied(values, schedules, fields, off, self.fused)
-        self._groups = [Varied(values, group, fields, off, self.fused) for group in groups.values()]
-        self._scheduled = [name for name, _, _ in self._base.scheduled]
-        self._names = {*self._scheduled, *(name for group in groups.values() for name in group)}  # that may change
-        self.is_plain = not (groups or self._scheduled or self.fused.scalars or self.needs_norm or self.statistics)
+        self._for_others = for_others
+        self._varied = [Varied(values, own, {}, fields, off, self.fused) for own in (schedules, *groups.values())]
+        for own in ({}, *groups.values()) if for_others else ():
+            links = {x: y for x, y in for_others.items() if y in own or x not in own}
+            self._varied.append(Varied(values, own, links, fields, off, self.fused))
+        self._scheduled = [name for name, _, _ in self._varied[0].scheduled]
+        others = {*for_others, *for_others.values()}
+        self._names = {*self._scheduled, *(name for group in groups.values() for name in group), *others}
+        is_simple = not (groups or for_others or self._scheduled or self.fused.scalars)
+        self.is_plain = is_simple and not (self.needs_norm or self.statistics)
         if self.capturable:
-            _check_capturable(values, self._scheduled)
+            _check_capturable(values, self._scheduled, bool(matrix_stages))
 
     def _with_options(self, stages: Sequence[Any]) -> list[Any]:
         """The stages with the options included, and statistics in the last one."""
@@ -80,12 +90,14 @@ class Plan:
 
     def is_like(self, other: "Plan") -> bool:
         """Whether steps that were bound for one plan are good for the other."""
-        names = "stages", "matrix_stages", "patterns", "needs_norm", "capturable", "is_plain"
+        names = "stages", "matrix_stages", "name_patterns", "needs_norm", "capturable", "is_plain"
         return all(getattr(self, name) == getattr(other, name) for name in names)
 
-    def group_of(self, name: Any) -> int | None:
-        """The number of the group that a name is in."""
-        return group_of(self.patterns, name) if self.patterns else None
+    def group_of(self, name: Any, is_matrix: bool) -> int:
+        """The number of the group that a name is in, 0 for none. Others than matrices may have groups of their own."""
+        found = first_match(self.patterns, name) if self.patterns else None
+        number = 0 if found is None else found + 1
+        return number if is_matrix or not self._for_others else number + len(self.patterns) + 1
 
     def rows(self, numbers: Numbers, kinds: Sequence[Kind], divisor: float) -> Rows:
         """The numbers of a step, a row for each kind of name.
@@ -101,12 +113,12 @@ class Plan:
         step = kinds[0][0].count if len(kinds) == 1 else max((cohort.count for cohort, _ in kinds), default=0)
         values = vars(numbers)
         kept = {name: values[name] for name in self._names}
-        base = self._base.at(step, kept) if self._scheduled else kept
+        base = self._varied[0].at(step, kept) if self._scheduled else kept
         rows = Rows()
         try:
             for cohort, group in kinds:
-                varied = self._base if group is None else self._groups[group]
-                values.update(base if group is None else varied.at(step, base))
+                varied = self._varied[group]
+                values.update(varied.at(step, base) if group else base)
                 self._add_row(rows, numbers, varied, cohort.count + 1, cohort.carry, divisor)
         finally:
             values.pop("carry", None)
@@ -120,7 +132,7 @@ class Plan:
             WrongScalarsError: `scalars` returns something else than the rule's numbers.
         """
         rows = Rows()
-        self._add_row(rows, numbers, self._base, t, None, self._grad_scale)
+        self._add_row(rows, numbers, self._varied[0], t, None, self._grad_scale)
         return rows.scalars[: -1 if self.fused.clip_norm else None]
 
     def _add_row(
@@ -152,13 +164,14 @@ def _fused(values: Mapping[str, Any], off: Mapping[str, Any], accumulates: bool)
     )
 
 
-def _check_capturable(values: Mapping[str, Any], scheduled: Sequence[str]) -> None:
+def _check_capturable(values: Mapping[str, Any], scheduled: Sequence[str], has_matrices: bool) -> None:
     """Refuse what a replayed graph could not do.
 
     Raises:
         ValueError
     """
     on = {name: values[name] for name in ("groups", "skip_nonfinite")} | {"accumulate": values["accumulate"] > 1}
+    on["a function of matrices"] = has_matrices
     found = [name for name, is_on in on.items() if is_on] + [f"the schedule of {name}" for name in scheduled]
     if found:
         raise ValueError(f"capturable: expected nothing that needs the host in every step, found {', '.join(found)}")

@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-Kind = tuple[Any, int | None]  # what tells names apart in a step: their cohort, and the number of their group
+Kind = tuple[Any, int]  # what tells names apart in a step: their cohort, and the number of their group, 0 for none
 
 
 class Numbers(Protocol):

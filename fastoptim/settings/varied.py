@@ -14,6 +14,7 @@ class Varied:
     Args:
         values: all fields.
         own: those that have a value of their own here.
+        linked: from names of fields to others whose values they have here.
         fields: what they may be.
         off: options that are off for this optimizer.
         fused: the options that the pass includes.
@@ -23,6 +24,7 @@ class Varied:
         self,
         values: Mapping[str, Any],
         own: Mapping[str, Any],
+        linked: Mapping[str, str],
         fields: Mapping[str, Field],
         off: Mapping[str, Any],
         fused: Fused,
@@ -33,7 +35,7 @@ class Varied:
             field = fields[name]
             if callable(value) and isinstance(field, Number):
                 self.scheduled.append((name, field, value))
-        self._fused, held = fused, {**values, **own, **off}
+        self._linked, self._fused, held = linked, fused, {**values, **own, **off}
         self._sign = -1 if held["maximize"] else 1
         self._limit = inf if held["clip_value"] is None else held["clip_value"]
         self._decoupled, self._has_decay = held["decoupled"], "weight_decay" not in off
@@ -48,7 +50,7 @@ class Varied:
         own = {**base, **self._fixed}
         for name, field, schedule in self.scheduled:
             own[name] = field.at(schedule, step)
-        return own
+        return own | {name: own[other] for name, other in self._linked.items()}
 
     def add_scalars(self, scalars: list[float], numbers: Any, divisor: float) -> None:
         """Add the numbers of the options. The last is a place for `clip_coef`, which depends on the gradients."""

@@ -74,7 +74,7 @@ class StepCounts:
         """All names that have made a step."""
         return self._cohorts.keys()
 
-    def cohorts(self, groups: Mapping[Any, int | None]) -> dict[Any, Cohort]:
+    def cohorts(self, groups: Mapping[Any, int]) -> dict[Any, Cohort]:
         """The cohort of each name. A cohort that also has other names, or names of several groups, is split first.
 
         Cohorts that have made as many steps as each other are joined. No count changes.

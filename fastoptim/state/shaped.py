@@ -1,6 +1,7 @@
 """State that is not as long as a parameter: a number for each array, or one for each of its rows and columns."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from math import prod
 from types import MappingProxyType
 from typing import Any
 
@@ -16,14 +17,40 @@ Shapes = Callable[[str, Any, Shape], Shape | None]
 
 
 class ShapedState:
-    """Arrays by slot and name, zeros at first, of their parameter's dtype; float64 where it is one number.
+    """Arrays by slot and name, zeros at first, of their parameter's dtype.
 
-    All names share the numbers of some slots, `shared`. It does not change its names: `including` returns another one
-    that shares its arrays.
+    It does not change its names: `including` returns another one that shares its arrays.
+
+    Attributes:
+        shared: slots whose numbers all names share.
+        numbers: slots whose state is float64 where it is one number.
     """
 
-    def __init__(self, arrays: Mapping[str, Mapping[Any, Array]], shared: Collection[str] = ()) -> None:
-        self._arrays, self.shared = {slot: dict(own) for slot, own in arrays.items()}, frozenset(shared)
+    def __init__(
+        self, arrays: Mapping[str, Mapping[Any, Array]], shared: Collection[str] = (), numbers: Collection[str] = ()
+    ) -> None:
+        self._arrays = {slot: dict(own) for slot, own in arrays.items()}
+        self.shared, self.numbers = frozenset(shared), frozenset(numbers)
+
+    def holding_none(self) -> "ShapedState":
+        """The same slots without arrays."""
+        return self._like({slot: {} for slot in self._arrays})
+
+    def _like(self, arrays: Mapping[str, Mapping[Any, Array]]) -> "ShapedState":
+        return ShapedState(arrays, self.shared, self.numbers)
+
+    def _dtype(self, slot: str, shape: Shape, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """The dtype of state of this shape, of a parameter of this dtype."""
+        return np.dtype(np.float64) if shape == () and slot in self.numbers else dtype
+
+    def nbytes(self, params: Mapping[Any, TensorInfo], shapes: Shapes) -> int:
+        """How many bytes the state of these parameters takes."""
+        total = 0
+        for slot in self._arrays:
+            found = [(shapes(slot, name, param.shape), param.dtype) for name, param in params.items()]
+            own = [prod(x) * self._dtype(slot, x, dtype).itemsize for x, dtype in found if x is not None]
+            total += sum(own[:1] if slot in self.shared else own)
+        return total
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -41,18 +68,24 @@ class ShapedState:
         Raises:
             TypeError, ValueError
         """
-        for slot, own in self._arrays.items():
-            if name in own:
-                expected, found = shapes(slot, name, param.shape), tuple(own[name].shape)
-                if expected != found:
-                    raise ValueError(
-                        f"params[{name!r}]: its shape is {param.shape}, whose {slot} has the shape {expected}, but the "
-                        f"optimizer's state has {found}"
-                    )
-                if expected != () and own[name].dtype != param.dtype:
-                    raise TypeError(
-                        f"params[{name!r}]: its dtype is {param.dtype}, but the optimizer's state has {own[name].dtype}"
-                    )
+        known = {slot: own[name] for slot, own in self._arrays.items() if name in own}
+        for slot in self._arrays if known else ():
+            expected = shapes(slot, name, param.shape)
+            found = tuple(known[slot].shape) if slot in known else None
+            if (expected is None) != (found is None):
+                raise ValueError(
+                    f"params[{name!r}]: expected {'no' if expected is None else 'a'} {slot} in the optimizer's state, "
+                    f"found {'none' if found is None else 'one'}: how an array is updated has to stay the same"
+                )
+            if expected != found:
+                raise ValueError(
+                    f"params[{name!r}]: its shape is {param.shape}, whose {slot} has the shape {expected}, but the "
+                    f"optimizer's state has {found}"
+                )
+            if expected is not None and known[slot].dtype != self._dtype(slot, expected, param.dtype):
+                raise TypeError(
+                    f"params[{name!r}]: its dtype is {param.dtype}, but the optimizer's state has {known[slot].dtype}"
+                )
 
     def including(self, params: Mapping[Any, TensorInfo], memory: Memory, shapes: Shapes) -> "ShapedState":
         """The state that has these parameters, too."""
@@ -62,15 +95,15 @@ class ShapedState:
             new[slot] = self._new(slot, wanted, memory)
         if not any(new.values()):
             return self
-        return ShapedState({slot: own | new[slot] for slot, own in self._arrays.items()}, self.shared)
+        return self._like({slot: own | new[slot] for slot, own in self._arrays.items()})
 
     def _new(self, slot: str, wanted: Mapping[Any, tuple[Shape | None, Any]], memory: Memory) -> dict[Any, Array]:
-        """Zeros for these names. A single number is float64; a shared one is the same array for all names."""
+        """Zeros for these names. A number that is shared is the same array for all names."""
         found = dict[Any, Array]()
         common: Any = next(iter(self._arrays.get(slot, {}).values()), None)
         for name, (shape, dtype) in wanted.items():
             if shape is not None and (common is None or slot not in self.shared):
-                common = memory.zeros(shape, np.dtype(np.float64) if shape == () else dtype)
+                common = memory.zeros(shape, self._dtype(slot, shape, dtype))
             if shape is not None:
                 found[name] = common
         return found
@@ -81,7 +114,7 @@ class ShapedState:
         Raises:
             ValueError: a number that all names share differs among them.
         """
-        empty, copies = ShapedState({}, self.shared), dict[str, dict[Any, Array]]()
+        empty, copies = ShapedState({}, self.shared, self.numbers), dict[str, dict[Any, Array]]()
         for slot, own in arrays.items():
             if slot in self.shared and len({float(np.asarray(array)) for array in own.values()}) > 1:
                 raise ValueError(f"state dict: slots[{slot!r}]: expected the same number for all names")
@@ -89,7 +122,7 @@ class ShapedState:
             copies[slot] = empty._new(slot, wanted, memory)
             for name, array in own.items():
                 copy_from(array, copies[slot][name], memory)
-        return ShapedState(copies, self.shared)
+        return self._like(copies)
 
     def addresses(self, name: Any, slots: Sequence[str], memory: Memory) -> tuple[int, ...]:
         """Where the state of a parameter begins in each of these slots, 0 where there is none."""

@@ -97,7 +97,7 @@ class Binder(NamedTuple):
         infos = dict(zip(call.names, own, strict=True))
         shapes, averaging = self.algorithm.state_shape, self.plan.fused.ema
         grown = self.store.including(infos, memory, shapes, like, averaging, in_order=self.plan.in_order)
-        kinds, rows = self._kinds(call.names)
+        kinds, rows = self._kinds(infos)
         segments = (
             self._flat_segments(like, call, grown.store, memory) if like is not None and len(kinds) <= 1 else None
         )
@@ -112,12 +112,13 @@ class Binder(NamedTuple):
         step = BoundStep(key, kinds, self.store, grown.store, beginning, engine, version, has_clip_coef)
         return step, *arrays
 
-    def _kinds(self, names: Arrays) -> tuple[list[Kind], list[int]]:
+    def _kinds(self, params: Mapping[Any, TensorInfo]) -> tuple[list[Kind], list[int]]:
         """What tells names apart in a step, and which kind each name is."""
-        groups = {name: self.plan.group_of(name) for name in names}
+        is_matrix = self.algorithm.is_matrix
+        groups = {name: self.plan.group_of(name, is_matrix(name, info.shape)) for name, info in params.items()}
         cohorts = self.counts.cohorts(groups)
         kinds: dict[Kind, int] = {}
-        rows = [kinds.setdefault((cohorts[name], groups[name]), len(kinds)) for name in names]
+        rows = [kinds.setdefault((cohorts[name], groups[name]), len(kinds)) for name in params]
         return list(kinds), rows
 
     def _engine(self, segments: list[Segment], kinds: list[Kind], store: StateStore, memory: Memory) -> Engine:
@@ -152,7 +153,7 @@ class Binder(NamedTuple):
         parts = [Part([i for i in range(len(segments)) if i not in found], plan.stages)]
         scalars = plan.stages[-1].kernels.scalar_names
         for i in found:
-            state = {slot: store.views[slot][names[i]] for slot in algorithm.matrices.slots}
+            state = {slot: store.views[slot].get(names[i]) for slot in algorithm.matrices.slots}
             parts.append(Part([i], plan.matrix_stages, MatrixStep(algorithm.matrices.function, state, scalars)))
         return parts
 

@@ -14,11 +14,11 @@ class MatrixStep:
 
     Args:
         function: see there.
-        state: its arrays by slot.
+        state: its arrays by slot, None where there is none.
         scalars: the names of a row of the step's numbers.
     """
 
-    def __init__(self, function: Callable[..., Any], state: Mapping[str, Array], scalars: Sequence[str]) -> None:
+    def __init__(self, function: Callable[..., Any], state: Mapping[str, Array | None], scalars: Sequence[str]) -> None:
         self._function, self._state = function, state
         wanted = arguments_of(function)[2:]
         self._numbers = {name: scalars.index(name) for name in wanted if name not in state}
@@ -31,7 +31,15 @@ class MatrixStep:
             update: of its shape and dtype, C-contiguous.
             numbers: the parameter's row of the step's numbers.
         """
+        if not update.size:
+            return
         named = {name: numbers[i] for name, i in self._numbers.items()}
-        found = self._function(param, update, **self._state, **named)
+        with np.errstate(all="ignore"):  # inf and nan go their way, as in a kernel
+            found = self._function(param, update, **self._state, **named)
         if found is not update:
+            if np.shape(found) != update.shape:
+                raise ValueError(
+                    f"{self._function.__name__}: expected it to return an array of the shape {update.shape}, as its "
+                    f"matrix has; got {np.shape(found)}"
+                )
             np.copyto(update, found, casting="same_kind")

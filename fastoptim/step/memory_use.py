@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from fastoptim.arrays.devices import info_of
 from fastoptim.settings.algorithm import Algorithm
+from fastoptim.state.shaped import ShapedState
 
 
 class MemoryUse(NamedTuple):
@@ -28,12 +29,14 @@ class MemoryUse(NamedTuple):
         return sum(self)
 
 
-def memory_use(algorithm: Algorithm, params: Mapping[Any, Any]) -> MemoryUse:
+def memory_use(algorithm: Algorithm, shaped: ShapedState, params: Mapping[Any, Any]) -> MemoryUse:
     """What an optimizer will hold for these parameters.
 
     Raises:
         TypeError: a parameter is no array, or of another dtype than float32 and float64.
     """
-    size = sum(info_of(array, f"params[{name!r}]").nbytes for name, array in params.items())
+    infos = {name: info_of(array, f"params[{name!r}]") for name, array in params.items()}
+    size = sum(info.nbytes for info in infos.values())
+    state = shaped.nbytes(infos, algorithm.state_shape)
     has_averages, has_sums = algorithm.ema is not None, algorithm.accumulate > 1
-    return MemoryUse(size, len(algorithm.slots) * size, has_averages * size, has_sums * size)
+    return MemoryUse(size, len(algorithm.stored_slots) * size + state, has_averages * size, has_sums * size)

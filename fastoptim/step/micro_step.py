@@ -29,7 +29,7 @@ def micro_step(
     if type(grads) not in (dict, FlatDict):
         grads = {name: grads[name] for name in params}  # once: a mapping may compute what is looked up
     plan = stepper.plan(algorithm, accumulates=True)
-    stepper.check_groups(plan, params)  # with all names: what makes a step may be a part of them
+    stepper.check_patterns(plan, params)  # with all names: what makes a step may be a part of them
     sums = accumulator.including(params)
     ready = []
     for count, own, gradients in accumulator.batches(params, grads, sums, algorithm.accumulate):

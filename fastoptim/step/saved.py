@@ -7,7 +7,6 @@ from fastoptim.settings.algorithm import Algorithm
 from fastoptim.settings.data import as_data
 from fastoptim.state.counts import StepCounts
 from fastoptim.state.loading import load_store
-from fastoptim.state.shaped import ShapedState
 from fastoptim.state.store import StateStore
 from fastoptim.step.accumulate import Accumulator
 from fastoptim.step.stepper import Stepper
@@ -77,8 +76,7 @@ def loaded(
     kinds: dict[Any, Any] = {}
     counts, present = stepper.counts.load(saved), stepper.store
     if slots != present.slots:
-        shaped = ShapedState({slot: {} for slot in present.shaped.slots}, present.shaped.shared)
-        present = StateStore(slots, present.memory, shaped=shaped)
+        present = StateStore(slots, present.memory, shaped=present.shaped.holding_none())
     make_store = load_store(present, saved, kinds, saved["steps"])
     make_accumulator = accumulator.load(saved, kinds, present.memory)
     new, store = make_accumulator(), make_store()

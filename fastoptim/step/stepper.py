@@ -1,14 +1,14 @@
 """Makes the steps of one rule: from two dicts of arrays to the kernels' calls."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastoptim.arrays.memory import Memory
 from fastoptim.kernels.measures import Statistics
 from fastoptim.kernels.reduce import clip_coef
 from fastoptim.settings.algorithm import Algorithm
-from fastoptim.settings.groups import check_matched
+from fastoptim.settings.patterns import check_matched
 from fastoptim.settings.plan import Plan
 from fastoptim.settings.rows import Rows
 from fastoptim.state.counts import StepCounts
@@ -27,8 +27,7 @@ class Stepper:
     Args:
         slots: the names of the rule's state.
         carry: what is carried before the first step, None for nothing.
-        array_slots: the names of the state of other shapes than the parameters'.
-        shared_slots: those of them that all parameters share.
+        shaped: the state of other shapes than the parameters', with no parameter yet.
 
     Attributes:
         store: state and averages.
@@ -44,10 +43,8 @@ class Stepper:
         self,
         slots: tuple[str, ...],
         carry: float | None = None,
-        array_slots: Iterable[str] = (),
-        shared_slots: Iterable[str] = (),
+        shaped: ShapedState | None = None,
     ) -> None:
-        shaped = ShapedState({slot: {} for slot in array_slots}, frozenset(shared_slots))
         self.store, self.counts = StateStore(slots, shaped=shaped), StepCounts(carry)
         self.norm: Any = None
         self.measured: tuple[Callable[[], Mapping[Any, Statistics]], ...] = ()
@@ -55,7 +52,7 @@ class Stepper:
         self.planned: Plan | None = None
         self.steps, self._scratch = BoundSteps(), Scratch()
         self._plan: Plan | None = None  # the last one, for which steps were bound
-        self._matched: tuple[str, ...] = ()  # the patterns of groups that have each matched a name
+        self._matched: Any = {}  # the patterns that have each matched a name
 
     def move(self, memory: Memory) -> None:
         """Go on in another memory."""
@@ -100,15 +97,16 @@ class Stepper:
             self.planned = self._plan = plan
         return plan
 
-    def check_groups(self, plan: Plan, params: Mapping[Any, Any]) -> None:
-        """Refuse a pattern of `groups` that matches no name, at the first call that has it.
+    def check_patterns(self, plan: Plan, params: Mapping[Any, Any]) -> None:
+        """Refuse a pattern that matches no name, at the first call that has it.
 
         Raises:
             ValueError
         """
-        if plan.patterns != self._matched:
-            check_matched(plan.patterns, (*params, *self.counts.names), params)
-            self._matched = plan.patterns
+        if plan.name_patterns != self._matched:
+            for option, patterns in plan.name_patterns.items():
+                check_matched(option, patterns, (*params, *self.counts.names), params)
+            self._matched = plan.name_patterns
 
     def find(self, algorithm: Algorithm, plan: Plan, params: Mapping[Any, Any], grads: Mapping[Any, Any]) -> Found:
         """The step that takes these arrays: a known one, or a new one. No array, state or count changes.
@@ -129,7 +127,7 @@ class Stepper:
         """
         if self.is_averaged:
             raise RuntimeError("update: the parameters are the averages, expected the end of `with opt.averaged(...)`")
-        self.check_groups(plan, params)
+        self.check_patterns(plan, params)
         return Binder(algorithm, plan, self.store, self.counts, self.steps, self._scratch).bind(params, grads)
 
     def rows(self, algorithm: Algorithm, plan: Plan, found: Found, divisor: float) -> Rows:
