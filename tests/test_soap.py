@@ -8,7 +8,6 @@ import pytest
 
 import fastoptim
 from fastoptim import SOAP
-from formulas_soap import soap
 from pair import Pair
 from references import EVERYTHING, Reference
 from support import DTYPES, assert_close, assert_same_bits, frozen, like, random, snapshot
@@ -86,9 +85,8 @@ def test_matrices_that_are_not_square(limit, dtype, rng):
     check(opt, params, reference)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_everything(dtype, rng):
-    params = made(rng, {**SQUARES, "W2": (4, 4), "never": (2, 2)}, dtype)
+def test_everything(rng):
+    params = made(rng, {**SQUARES, "never": (2, 2)}, F4)
     pair = Pair(SOAP, params, **EVERYTHING | {"max_precondition_dim": 10, "precondition_frequency": 2})
     for call in range(30):
         grads = like(rng, params) | {"never": None}
@@ -116,7 +114,7 @@ def test_the_first_step_makes_the_bases_alone(rng):
 
 def test_zero_gradients(rng):
     """The first of all, those of some rows, and all."""
-    params = made(rng, {"W": (5, 4), "dead": (6, 6), "all": (3, 3)}, F8)
+    params = made(rng, {"W": (5, 4), "dead": (6, 6), "all": (3, 3)}, F4)
     before = copy.deepcopy(params)
     opt = SOAP(weight_decay=0, precondition_frequency=2)
     for step in range(12):
@@ -133,7 +131,7 @@ def test_zero_gradients(rng):
     for name in params:
         for slot in "QL", "QR":
             Q = opt.state[slot][name]
-            assert_close(Q.T @ Q, np.eye(len(Q)))
+            assert_close(Q.T @ Q, np.eye(len(Q), dtype=F4))
 
 
 @pytest.mark.parametrize("at", [0, 1, 4])
@@ -157,12 +155,12 @@ def test_nan_leaves_the_bases_as_they_are(at, rng):
 @pytest.mark.parametrize("failing", ["eigh", "qr"])
 def test_a_basis_that_cannot_be_computed(failing, rng, monkeypatch):
     """The step is made in the basis that there is; until there is one, without."""
-    params = made(rng, {"W": (4, 4), "b": (3,)}, F8)
+    params = made(rng, {"W": (4, 4), "b": (3,)}, F4)
     opt = SOAP(precondition_frequency=1, weight_decay=0)
     steps = [like(rng, params) for _ in range(4)]
     for grads in steps[: 0 if failing == "eigh" else 2]:
         opt.update(params, grads)
-    before, basis = params["W"].copy(), opt.state["QL"]["W"].copy() if failing == "qr" else np.zeros((4, 4))
+    before, basis = params["W"].copy(), opt.state["QL"]["W"].copy() if failing == "qr" else np.zeros((4, 4), F4)
 
     def fails(A):
         raise np.linalg.LinAlgError("Eigenvalues did not converge")
@@ -264,14 +262,12 @@ def test_a_matrix_keeps_its_sides(change, rng):
     assert opt.iter == 2
 
 
-def test_the_reference_knows_adam():
-    """Without bases, SOAP's formula is Adam's, one step late."""
-    rng = np.random.default_rng(0)
-    opt = SOAP(max_precondition_dim=1, weight_decay=0)
+def test_without_bases_it_is_adam_one_step_late(rng):
     W, b = np.ones((3, 2)), np.ones(6)
-    reference = Reference(opt, {"W": W, "b": b})
+    soap = SOAP(0.01, 0.9, 0.99, eps=0.1, max_precondition_dim=1, weight_decay=0)
+    adam = fastoptim.Adam(0.01, 0.9, 0.99, eps=0.1)
     for step in range(5):
-        g = rng.standard_normal((3, 2))
-        reference.update({"W": g, "b": g.ravel() if step else None})
-    assert reference.formula is soap
-    np.testing.assert_allclose(reference.params["W"].ravel(), reference.params["b"], rtol=1e-13)
+        g = random(rng, (3, 2), F8)
+        soap.update({"W": W}, {"W": g})
+        adam.update({"b": b}, {"b": g.ravel() if step else None})
+    assert_close(W.ravel(), b)

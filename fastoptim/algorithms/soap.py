@@ -2,6 +2,7 @@
 Algorithms 3 and 4, in the form of the authors' code
 """
 
+from collections.abc import Callable
 from math import sqrt
 from typing import Any
 
@@ -36,12 +37,22 @@ def rotated_back(x: Any, QL: Any, QR: Any) -> Any:
 
 
 def eigenvectors(A: Any) -> Any:
-    """Those of a symmetric matrix, the largest eigenvalue's first; zeros where they cannot be computed."""
+    """Those of a symmetric matrix as columns, the one of the largest eigenvalue first."""
+    return np.linalg.eigh(A)[1][:, ::-1]
+
+
+def orthogonal(S: Any) -> Any:
+    """The columns of a matrix, made orthogonal one after the other."""
+    return np.linalg.qr(S)[0]
+
+
+def decomposed(decomposition: Callable[[Any], Any], A: Any) -> Any:
+    """A basis, None where it cannot be computed."""
     try:
-        Q = np.linalg.eigh(A)[1][:, ::-1] if np.isfinite(A).all() else A
+        basis = decomposition(A) if np.isfinite(A).all() else None
     except np.linalg.LinAlgError:
-        return np.zeros_like(A)
-    return Q if np.isfinite(Q).all() else np.zeros_like(A)
+        return None
+    return basis if basis is not None and np.isfinite(basis).all() else None
 
 
 def followed(A: Any, Q: Any, gram: Any, one_minus_shampoo_beta: float, refreshes: bool) -> Any:
@@ -51,15 +62,17 @@ def followed(A: Any, Q: Any, gram: Any, one_minus_shampoo_beta: float, refreshes
     """
     A += one_minus_shampoo_beta * (gram - A)
     if not Q[:, 0].any():
-        Q[...] = eigenvectors(A)
+        order, basis = None, decomposed(eigenvectors, A)
     elif refreshes:  # Algorithm 4
         S = A @ Q
         order = np.argsort(-(Q * S).sum(axis=0), kind="stable")  # the largest eigenvalue first
-        basis = np.linalg.qr(S[:, order])[0]
-        if np.isfinite(basis).all():
-            Q[...] = basis
-            return order
-    return None
+        basis = decomposed(orthogonal, S[:, order])
+    else:
+        return None
+    if basis is None:
+        return None
+    Q[...] = basis
+    return order
 
 
 def soap(  # type: ignore[no-untyped-def]
@@ -86,9 +99,10 @@ def soap(  # type: ignore[no-untyped-def]
 class SOAP(Optimizer):
     """AdamW for matrices in a basis where rows and columns are uncorrelated. Other arrays follow AdamW as they are.
 
-    The bases are the eigenvectors of Shampoo's two matrices, the running means of `G G^T` and `G^T G`. Each refresh is
-    one step of power iteration. The first step of a matrix makes its bases, and only the weight decay changes it. Arrays
-    that are not 2-D, and matrices on a GPU ... 
+    The bases are the eigenvectors of Shampoo's two matrices, the running means of `G G^T` and `G^T G`. A refresh is one
+    step of power iteration. The first step of a matrix makes its bases: nothing but the weight decay changes it. Matrices
+    are 2-D arrays. The products and decompositions are NumPy's, so the last bits depend on the number of BLAS's threads.
+    The arrays have to be on the CPU.
 
     Args:
         lr: learning rate, at least 0.
