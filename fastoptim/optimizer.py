@@ -14,6 +14,7 @@ from fastoptim.kernels.measures import Statistics
 from fastoptim.settings.algorithm import Algorithm, subclasses
 from fastoptim.settings.declared import Declared
 from fastoptim.settings.fields import Field
+from fastoptim.settings.patterns import Patterns
 from fastoptim.settings.rows import WrongScalarsError
 from fastoptim.state.shaped import ShapedState
 from fastoptim.step.accumulate import Accumulator
@@ -260,7 +261,7 @@ class Optimizer(Algorithm):
         """A field was assigned. Plan again if that changes more than a number of the step."""
         if field.chooses_rule or field.name == "groups":
             self.variant = self.variant_of(vars(self))
-        if field.kw_only or field.chooses_rule or callable(old) or callable(new):
+        if field.kw_only or field.chooses_rule or callable(old) or callable(new) or isinstance(field, Patterns):
             self._stepper.replan()
         if field.name in self._shaping:
             self._stepper.steps.clear()

@@ -4,8 +4,12 @@ Where pytest-xdist is installed, `python -m pytest` divides the suite's files am
 cores. A selection of tests runs in one process, and so does everything with `-n 0`.
 """
 
-import gc
 import os
+
+# NumPy reads it when it is imported. The processes of the suite use all cores: more threads would wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import gc
 import subprocess
 import sys
 from pathlib import Path

@@ -11,13 +11,13 @@ from functools import partial
 import numpy as np
 
 import formulas_adam
+import formulas_matrices
 import formulas_plain
-import formulas_soap
 from fastoptim import schedules
 from support import OPTIMIZERS
 from variants import changed_options, own_hyperparameters
 
-REFERENCES = formulas_plain.FORMULAS | formulas_adam.FORMULAS | formulas_soap.FORMULAS
+REFERENCES = formulas_plain.FORMULAS | formulas_adam.FORMULAS | formulas_matrices.FORMULAS
 # The optimizers that are compared with their formula. For any other one test fails, and says so:
 # `test_every_optimizer_has_a_reference`.
 WITH_REFERENCE = [cls for cls in OPTIMIZERS if cls.__name__ in REFERENCES]
@@ -114,13 +114,20 @@ class Reference:
         """Parameters that appear later."""
         for name, p in params.items():
             self.params[name], self.dtypes[name] = np.array(p, np.float64), p.dtype
-            self.state[name] = {slot: np.zeros(p.shape) for slot in self.opt.slots}
+            self.state[name] = {slot: np.zeros(p.shape) for slot in self.opt.stored_slots}
+            for slot in self.opt.shaped_slots:
+                shape = self.opt.state_shape(slot, name, p.shape)
+                self.state[name] |= {} if shape is None else {slot: np.zeros(shape)}
 
     def value(self, what, name=None):
         """A hyperparameter or option at this step, for one name."""
         groups = self.options.get("groups") or {}
         group = next((values for pattern, values in groups.items() if fnmatchcase(str(name), pattern)), {})
         chosen = {**self.defaults, **self.options, **(group if name is not None else {})}
+        matrices = self.opt.matrices
+        if matrices and name is not None and not self.opt.is_matrix(name, self.params[name].shape):
+            other = matrices.for_others.get(what, what)
+            what = what if what in group and other not in group else other
         value = chosen[what] if what in chosen else getattr(self.opt, what)
         return value(self.scheduled) if callable(value) else value
 

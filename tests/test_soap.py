@@ -13,7 +13,7 @@ from references import EVERYTHING, Reference
 from support import DTYPES, assert_close, assert_same_bits, frozen, like, random, snapshot
 
 F4, F8 = np.float32, np.float64
-# Square matrices have a first basis that their gradient determines; see formulas_soap.py.
+# Square matrices have a first basis that their gradient determines; see `soap` in formulas_matrices.py.
 SQUARES = {"W1": (6, 6), "b1": (6,), "W2": (4, 4), "s": (), "one": (1, 1), "conv": (2, 3, 2), "empty": (0, 3)}
 OTHERS = {"tall": (7, 4), "wide": (3, 6), "row": (1, 5), "column": (5, 1)}
 SLOTS = {"L", "R", "QL", "QR"}

@@ -27,7 +27,12 @@ KINDS = {
     "max_step_size": "positive",
     "eps_hat": "switch",
     "eps_in_root": "switch",
+    "steps": "count",
+    "scale": "choice",
+    "axes": "choice",
 }
+# The words of a choice, without the default.
+WORDS = {"scale": ["match_rms_adamw"], "axes": ["out_in"]}
 # Values that a few steps of the tests reach: those of most kinds follow from the default, see `variants_of`.
 VALUES = {"alpha_warmup": 3, "beta3_warmup": 4, "eta_plus": 1.3, "min_step_size": 0.04, "max_step_size": 0.06}
 
@@ -82,13 +87,17 @@ def variants_of(cls):
         if name in VALUES:
             numbers[name] = VALUES[name]
         elif name == "lr":
-            numbers[name] = 0.05 if default == 0.01 else 0.02
+            numbers[name] = 0.05 if default in (0.01, 0.02) else 0.02
         elif kind == "nonnegative":
             numbers[name] = default + 0.1
         elif kind in ("fraction", "inner fraction"):
             numbers[name] = 0.7 if default != 0.9 else 0.6
         elif kind == "switch":
             switches.append({name: not default})
+        elif kind == "count":
+            numbers[name] = default - 2
+        elif kind == "choice":
+            switches += [{name: word} for word in WORDS[name]]
     found = [numbers, *({**numbers, **switch} for switch in switches)]
     choosing = {name for key in cls.variants for name in key}
     for variant in cls.variant_stages:
@@ -104,6 +113,7 @@ VARIANTS = {cls.__name__: variants_of(cls) for cls in OPTIMIZERS}
 NUMBER = [-1, math.nan, math.inf, "0.1", None, [0.1]]
 POSITIVE = [0, -1, math.nan, math.inf, "1", [1.0], lambda step: 1.0]
 SWITCH = [2, "yes", None, np.array([1, 0])]
+COUNT = [0, -1, 1.5, math.nan, True, "2", None, lambda step: 1]
 # What a hyperparameter refuses, by its kind, and what an option refuses, by its name.
 WRONG_OF_KIND = {
     "nonnegative": [*NUMBER, -1e-9, 10**400],
@@ -112,6 +122,8 @@ WRONG_OF_KIND = {
     "inner fraction": [*NUMBER, 0, 1],
     "above 1": [*NUMBER, 1, 0.5],
     "switch": SWITCH,
+    "count": COUNT,
+    "choice": ["", "no such word", "Original", None, 1, True, ["original"], lambda step: "original"],
     "other": [],
 }
 WRONG = {
@@ -121,12 +133,13 @@ WRONG = {
     "clip_value": POSITIVE,
     "grad_scale": [*POSITIVE, -2, None],
     "skip_nonfinite": SWITCH,
-    "accumulate": [0, -1, 1.5, math.nan, True, "2", None, lambda step: 1],
+    "accumulate": COUNT,
     "ema": [1, 1.5, -0.1, math.nan, "0.9", lambda step: 0.9],
     "maximize": SWITCH,
     "zero_grads": SWITCH,
     "groups": [3, "W", [("W", {})], {"W": 3}, {"b": 0.1}, {"W": None}, {3: {"lr": 0.1}}, {1: {}}],
     "capturable": SWITCH,
+    "adamw": [None, 3, True, ["b*", 3], {"b*": 1}, lambda name: True],
 }
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from fastoptim.algorithms.adam import adam
 from fastoptim.kernels.matrices import Matrices, same_shape
 from fastoptim.optimizer import Optimizer
-from fastoptim.settings.fields import Number, choice, count, fraction, nonnegative, option, switch
-from fastoptim.settings.patterns import Patterns, first_match
+from fastoptim.settings.fields import Number, choice, count, fraction, nonnegative, switch
+from fastoptim.settings.patterns import Patterns, first_match, patterns
 
 A, B, C = 3.4445, -4.7750, 2.0315  # of the quintic iteration: steep at 0, so that few steps are enough
 
@@ -84,7 +84,7 @@ class Muon(Optimizer):
     beta1: Number = fraction(0.9)
     beta2: Number = fraction(0.95)
     adamw_eps: Number = nonnegative(1e-10)
-    adamw: Patterns = option(Patterns, default=(), kw_only=True)
+    adamw: Patterns = patterns()
     weight_decay = 0.1
     decoupled = True
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastoptim.settings.fields import Field, Switch
+from fastoptim.settings.patterns import Patterns
 
 # The options that may differ from name to name. An optimizer may declare a hyperparameter of the same name. Then the
 # option is off, with this value.
@@ -40,7 +41,9 @@ class Groups(Field):
         may_differ = [
             name
             for name, x in fields.items()
-            if (not x.kw_only or name in OFF) and not (x.chooses_rule and isinstance(x, Switch))
+            if (not x.kw_only or name in OFF)
+            and not isinstance(x, Patterns)
+            and not (x.chooses_rule and isinstance(x, Switch))
         ]
         checked: dict[str, Any] = {}
         for pattern, values in value.items():

@@ -22,6 +22,11 @@ class Patterns(Field):
         return tuple(patterns)
 
 
+def patterns(*default: str) -> Any:
+    """Glob patterns of names. Each has to match one."""
+    return Patterns(default)
+
+
 def first_match(patterns: Iterable[str], name: Any) -> int | None:
     """The number of the first pattern that matches a name."""
     return next((i for i, pattern in enumerate(patterns) if fnmatchcase(str(name), pattern)), None)
