@@ -5,8 +5,9 @@ import sys
 from bench.needs import STATUS, missing
 
 TEXT = """\
-python -m pytest bench --benchmark-json run.json    measure; -k "adam and rl_mlp" selects
+python -m pytest bench --benchmark-json run.json    measure; --optimizer adam -k rl_mlp selects
 python -m bench.report run.json                     the results as tables, with --output PNG as a chart
+python -m bench.report run.json --summary           one row for each optimizer; -m summary measures what it needs
 python -m bench.report new.json --against old.json  what changed between two saved runs
 python -m bench.ways --against CHECKOUT             what differs from another checkout, measured in turn
 python -m bench.memory                              the memory that optimizers take

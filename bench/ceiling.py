@@ -1,7 +1,7 @@
 """The ceiling: how fast this machine reads and writes what an optimizer has to read and write."""
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numba
@@ -23,7 +23,8 @@ class Traffic(NamedTuple):
 
     Attributes:
         updates: arrays that are read and written: the parameter, its state, its average.
-        reads: how often the gradient is read: twice where the step depends on its norm.
+        reads: how many times an array is read beside that. The gradient is, and twice where the step depends on its
+            norm. In the ceiling's loop it is always the gradient.
     """
 
     updates: int
@@ -52,7 +53,7 @@ def ceiling(size: int, traffic: Traffic) -> Step:
     return partial(parallel, arrays, gradient, traffic.reads, workers)
 
 
-@lru_cache(maxsize=1)  # to compile them takes seconds, and cases with the same traffic follow each other
+@cache  # to compile them takes seconds
 def _loops(updates: int) -> tuple[Any, Any]:
     """The loop on one thread and on all: `g` is read, so many arrays are read and written, with one addition each.
 

@@ -22,6 +22,23 @@ Together = Callable[[Mapping[str, Job], str], dict[str, Result | ChildError]]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="one short round of each benchmark: does everything run?")
+    parser.addoption("--optimizer", metavar="NAME", help="its steps alone, as adam, or 'whole step'")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "summary: what `bench.report --summary` shows")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if (wanted := config.option.optimizer) is None:
+        return
+    names = {item: str(item.callspec.params.get("recipe", "")) for item in items if hasattr(item, "callspec")}
+    kept = [item for item in items if names.get(item) == wanted]
+    if not kept:
+        known = ", ".join(filter(None, dict.fromkeys(names.values())))
+        raise pytest.UsageError(f"--optimizer: expected one of {known or 'nothing: no steps were found'}; got {wanted}")
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Who takes part: one table. A contender whose packages are not all installed is left out."""
 
 import platform
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
@@ -11,6 +11,7 @@ from typing import NamedTuple
 import fastoptim
 from bench import libraries
 from bench.ceiling import Step
+from bench.counterparts import find
 from bench.options import options
 from bench.plain import PlainStep
 from bench.workloads import Data
@@ -41,6 +42,22 @@ def plain(data: Data, optimizer: Optimizer) -> Step:
     return lambda: update(next(grads))
 
 
+def one_rule(optimizer: Optimizer) -> bool:
+    """Whether a step is a rule alone."""
+    return len(optimizer.stages) == 1
+
+
+def known_to(library: str) -> Callable[[Optimizer], bool]:
+    """Whether a library has an optimizer."""
+    return lambda optimizer: find(optimizer, library) is not None
+
+
+def fused(optimizer: Optimizer) -> bool:
+    """Whether PyTorch has it, and in one kernel."""
+    theirs = find(optimizer, "torch")
+    return theirs is not None and theirs.takes("fused")
+
+
 class Contender(NamedTuple):
     """One way to make a step.
 
@@ -48,31 +65,36 @@ class Contender(NamedTuple):
         title: its name in tables and charts.
         packages: what it needs.
         make: from arrays and one of our optimizers, a new one, to a function that makes one step.
-        optimizers: the classes of ours that it has, by name, or None for all.
+        knows: whether it has the same optimizer.
         schedules: whether schedules and groups are translated for it.
     """
 
     title: str
     packages: tuple[str, ...]
     make: Make
-    optimizers: Collection[str] | None = None
+    knows: Callable[[Optimizer], bool] = lambda optimizer: True
     schedules: bool = True
 
     def has(self, optimizer: Optimizer) -> bool:
         """Whether it can make this optimizer's step."""
         h = options(optimizer)
-        known = self.optimizers is None or type(optimizer).__name__ in self.optimizers
-        return known and (self.schedules or not (callable(h.lr) or h.groups))
+        return (self.schedules or not (callable(h.lr) or h.groups)) and self.knows(optimizer)
 
 
 TABLE = {
     "fastoptim": Contender("fastoptim", ("fastoptim",), ours),
     "fastoptim-flat": Contender("fastoptim flat", ("fastoptim",), ours_flat),
-    "numpy": Contender("NumPy", ("numpy",), plain),
-    "torch-fused": Contender("torch fused", ("torch",), libraries.torch("fused"), libraries.TORCH_FUSED),
-    "torch-foreach": Contender("torch foreach", ("torch",), libraries.torch("foreach"), libraries.TORCH),
-    "optax": Contender("Optax", ("optax", "jax"), libraries.OptaxStep, libraries.OPTAX, False),
-    "deepspeed": Contender("DeepSpeed", ("deepspeed", "torch"), libraries.deepspeed, {"Adam"}, False),
+    "numpy": Contender("NumPy", ("numpy",), plain, one_rule),
+    "torch-fused": Contender("torch fused", ("torch",), libraries.torch("fused"), fused),
+    "torch-foreach": Contender("torch foreach", ("torch",), libraries.torch("foreach"), known_to("torch")),
+    **{
+        name: Contender(name, (name, "torch"), libraries.torch("foreach", name), known_to(name))
+        for name in ("schedulefree", "pytorch_optimizer")
+    },
+    "optax": Contender("Optax", ("optax", "jax"), libraries.OptaxStep, known_to("optax"), False),
+    "deepspeed": Contender(
+        "DeepSpeed", ("deepspeed", "torch"), libraries.deepspeed, lambda o: type(o).__name__ == "Adam", False
+    ),
 }
 CONTENDERS = {name: each for name, each in TABLE.items() if all(map(find_spec, each.packages))}
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fastoptim
+from bench.counterparts import counterpart
 from bench.gpu_checks import SkippedError
-from bench.libraries import OPTAX, TORCH
 from bench.workloads import WORKLOADS, Arrays, Workload
 
 Step = Callable[[], object]
@@ -103,13 +103,11 @@ def torch(implementation: str) -> Callable[[Workload], Made]:
     """PyTorch: `fused`, kernels for many arrays at once, or `foreach`, one operation at a time on lists of arrays."""
 
     def make(work: Workload) -> Made:
-        library: Any = import_module("torch")
         convert = _converter("torch")
         tensors = [convert(array).requires_grad_() for array in host_arrays(work, 0).values()]
         for tensor, grad in zip(tensors, host_arrays(work, 1).values(), strict=True):
             tensor.grad = convert(grad)
-        name, arguments = TORCH["Adam"](ADAM())
-        return Made(getattr(library.optim, name)(tensors, **arguments, **{implementation: True}).step)
+        return Made(counterpart(ADAM(), "torch").make(tensors, **{implementation: True}).step)
 
     return make
 
@@ -144,8 +142,7 @@ def optax(work: Workload) -> Made:
     library: Any = import_module("optax")
     if jax.default_backend() != "gpu":
         raise SkippedError(f"jax is installed for {jax.default_backend()!r} alone")
-    name, arguments = OPTAX["Adam"](ADAM())
-    transformation = getattr(library, name)(**arguments)
+    transformation = counterpart(ADAM(), "optax").make()
     params, grads = (jax.tree.map(jax.numpy.array, host_arrays(work, seed)) for seed in range(2))
     state = transformation.init(params)
 

@@ -12,54 +12,27 @@ from typing import Any
 import numba
 
 from bench.ceiling import Step
+from bench.counterparts import counterpart
 from bench.options import options
 from bench.workloads import Data
 from fastoptim import Optimizer
 
-Translation = Callable[[Any], tuple[str, dict[str, Any]]]
 
-# From the hyperparameters of one of our optimizers, `o`, to their name and arguments. They compute the same, up to
-# where eps is added.
-TORCH: dict[str, Translation] = {
-    "SGD": lambda o: ("SGD", {"lr": o.lr}),
-    "Momentum": lambda o: ("SGD", {"lr": o.lr, "momentum": o.momentum}),
-    "Nesterov": lambda o: ("SGD", {"lr": o.lr, "momentum": o.momentum, "nesterov": True}),
-    "AdaGrad": lambda o: ("Adagrad", {"lr": o.lr, "eps": o.eps}),
-    "RMSprop": lambda o: ("RMSprop", {"lr": o.lr, "alpha": o.decay_rate, "eps": o.eps}),
-    "Adam": lambda o: (
-        "AdamW" if o.decoupled else "Adam",
-        {"lr": o.lr, "betas": (o.beta1, o.beta2), "eps": o.eps, "weight_decay": o.weight_decay},
-    ),
-}
-TORCH_FUSED = TORCH.keys() - {"RMSprop"}  # which has no such implementation
+def torch(implementation: str, library: str = "torch") -> Callable[[Data, Optimizer], Step]:
+    """An optimizer of PyTorch's tensors, in an implementation that a class of the library has, or in its only one.
 
-OPTAX: dict[str, Translation] = {
-    "SGD": lambda o: ("sgd", {"learning_rate": o.lr}),
-    "Momentum": lambda o: ("sgd", {"learning_rate": o.lr, "momentum": o.momentum}),
-    "Nesterov": lambda o: ("sgd", {"learning_rate": o.lr, "momentum": o.momentum, "nesterov": True}),
-    "AdaGrad": lambda o: ("adagrad", {"learning_rate": o.lr, "initial_accumulator_value": 0.0, "eps": o.eps}),
-    "RMSprop": lambda o: ("rmsprop", {"learning_rate": o.lr, "decay": o.decay_rate, "eps": o.eps}),
-    "Adam": lambda o: (
-        "adamw" if o.decoupled else "adam",
-        {"learning_rate": o.lr, "b1": o.beta1, "b2": o.beta2, "eps": o.eps}
-        | ({"weight_decay": o.weight_decay} if o.decoupled else {}),
-    ),
-}
-
-
-def torch(implementation: str) -> Callable[[Data, Optimizer], Step]:
-    """PyTorch: `fused`, one kernel per array, or `foreach`, one operation at a time on lists of arrays."""
+    There is `fused`, one kernel per array, and `foreach`, one operation at a time on lists of arrays.
+    """
 
     def make(data: Data, optimizer: Optimizer) -> Step:
         torch: Any = import_module("torch")
         h, tensors = options(optimizer), _tensors(torch, data)
-        name, arguments = TORCH[type(optimizer).__name__](h)
         groups = _torch_groups(dict(zip(data.params, tensors, strict=True)), h.groups)
-        scheduled = callable(h.lr)
-        made = getattr(torch.optim, name)(
-            groups, **arguments | {"lr": 1.0 if scheduled else h.lr, implementation: True}
-        )
-        schedule = torch.optim.lr_scheduler.LambdaLR(made, h.lr) if scheduled else None  # before `step` is taken
+        theirs = counterpart(optimizer, library)
+        made = theirs.make(groups, **({implementation: True} if theirs.takes(implementation) else {}))
+        if hasattr(made, "train"):  # schedule-free ones evaluate other parameters than they train
+            made.train()
+        schedule = torch.optim.lr_scheduler.LambdaLR(made, h.lr) if callable(h.lr) else None  # before `step` is taken
         return TorchStep(made.step, tensors, optimizer, schedule.step if schedule else None)
 
     return make
@@ -77,9 +50,10 @@ def _torch_groups(tensors: dict[str, Any], groups: dict[str, dict[str, Any]] | N
 def deepspeed(data: Data, optimizer: Optimizer) -> Step:
     """DeepSpeed's Adam for parameters in the host's memory, which it compiles for this machine when first used."""
     adam: Any = import_module("deepspeed.ops.adam")
-    name, arguments = TORCH["Adam"](options(optimizer))
-    tensors = _tensors(import_module("torch"), data)
-    step: Step = adam.DeepSpeedCPUAdam(tensors, **arguments, adamw_mode=name == "AdamW").step
+    h, tensors = options(optimizer), _tensors(import_module("torch"), data)
+    step: Step = adam.DeepSpeedCPUAdam(
+        tensors, lr=h.lr, betas=(h.beta1, h.beta2), eps=h.eps, weight_decay=h.weight_decay, adamw_mode=h.decoupled
+    ).step
     return TorchStep(step, tensors, optimizer)
 
 
@@ -133,8 +107,7 @@ class OptaxStep:
         jax: Any = import_module("jax")
         optax: Any = import_module("optax")
         h = options(optimizer)
-        name, arguments = OPTAX[type(optimizer).__name__](h)
-        transformation = getattr(optax, name)(**arguments)
+        transformation = counterpart(optimizer, "optax").make()
         if h.clip_norm is not None:
             transformation = optax.chain(optax.clip_by_global_norm(h.clip_norm), transformation)
         self.params = jax.tree.map(jax.numpy.array, data.params)

@@ -38,9 +38,9 @@ class Use(NamedTuple):
 
 def uses() -> dict[str, Use]:
     """By the name of its row: every optimizer, Adam with what keeps or copies more, and checkpoints."""
-    from bench.recipes import RECIPES
+    from bench.recipes import EACH
 
-    found = {name: Use("updates", name, {}) for name in sorted(r.what for n, r in RECIPES.items() if " " not in n)}
+    found = {name: Use("updates", name, {}) for name in sorted(recipe.what for recipe in EACH.values())}
     options: dict[str, dict[str, Any]] = {
         "ema": {"ema": 0.999},
         "accumulate": {"accumulate": 4},

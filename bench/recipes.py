@@ -29,10 +29,16 @@ class Recipe(NamedTuple):
 
     @property
     def traffic(self) -> Traffic:
-        """What a step has to read and write."""
+        """What a step has to read and write.
+
+        A stage that does not read and write everything names its operands: `reads`, `writes`.
+        """
         optimizer = self.make()
-        h = options(optimizer)
-        return Traffic(updates=1 + len(optimizer.slots) + (h.ema is not None), reads=1 + (h.clip_norm is not None))
+        h, slots = options(optimizer), optimizer.slots
+        read = sum(len(getattr(stage, "reads", ("p", "g", *slots))) for stage in optimizer.stages)
+        written = sum(len(getattr(stage, "writes", ("p", *slots))) for stage in optimizer.stages)
+        updates = written + (h.ema is not None)
+        return Traffic(updates, reads=read - written + (h.clip_norm is not None))
 
 
 _PUBLIC = (getattr(fastoptim, name) for name in fastoptim.__all__)
@@ -46,9 +52,8 @@ def _training_loop() -> Optimizer:
     return _WHOLE(lr=lr, groups={"b*": {"weight_decay": 0.0}})
 
 
-_ALL = {x.__name__.lower(): Recipe(x.__name__, x) for x in _FOUND} | {
+EACH = {x.__name__.lower(): Recipe(x.__name__, x) for x in _FOUND}
+RECIPES = EACH | {
     "whole step": Recipe("clip + AdamW + EMA", _WHOLE),
     "training loop": Recipe("clip + AdamW + groups + EMA + schedule", _training_loop, ("mnist_mlp", "rl_mlp")),
 }
-# by traffic: those that share a ceiling follow each other
-RECIPES = dict(sorted(_ALL.items(), key=lambda item: (item[1].traffic, item[0])))

@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from bench.compare import compare
     from bench.runs import RunError, load
-    from bench.tables import changes, others, steps
+    from bench.summary_table import fill, summary
+    from bench.tables import changes, others, steps, wide
 
     console = Console(width=WIDE if options.markdown else max(Console().width, LEAST), highlight=False)
     box = MARKDOWN if options.markdown else SIMPLE_HEAD
@@ -50,12 +51,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             old = load(options.against)
             comparison = compare(old, run, options.threshold / 100)
             status, tables = comparison.status, [changes(comparison, box)]
+        elif options.wide:
+            tables = [wide(run, options.optimizer or "adam", box)]
+        elif options.summary:
+            tables = [summary(run, box)]
         else:
             tables = [steps(run, options.optimizer, box), *others(run, box)]
         if options.output:
             from bench.chart import draw
 
             draw(run, options.optimizer or "adam", options.output)
+        for path in options.fill:
+            fill(path, run)
     except RunError as error:
         print(f"bench.report: {error}", file=sys.stderr)
         return Status.ERROR
@@ -82,7 +89,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--optimizer", metavar="NAME", help="its steps alone (table: all; chart: adam)")
     parser.add_argument("--output", type=Path, metavar="PNG", help="write a chart; without it, none is drawn")
     parser.add_argument("--markdown", action="store_true", help="print Markdown")
-    parser.add_argument("--against", type=Path, metavar="OLD", help="compare with an older run's ratios")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--wide", action="store_true", help="one row for each workload, of one optimizer (adam)")
+    which.add_argument("--summary", action="store_true", help="one row for each optimizer, on two workloads")
+    parser.add_argument(
+        "--fill", type=Path, nargs="+", default=[], metavar="FILE", help="write these figures into a Markdown table"
+    )
+    which.add_argument("--against", type=Path, metavar="OLD", help="compare with an older run's ratios")
     parser.add_argument(
         "--threshold", type=percent, default=EFFECT, metavar="PERCENT", help="a smaller change is none (%(default)g %%)"
     )

@@ -9,7 +9,7 @@ from rich.table import Table
 from bench.compare import Comparison
 from bench.contenders import OURS, TABLE
 from bench.limits import lead
-from bench.runs import Case, Key, Run
+from bench.runs import Case, Key, Run, RunError
 from bench.units import seconds
 from bench.verdicts import STYLES, Verdict
 from bench.workloads import WORKLOADS
@@ -53,6 +53,28 @@ def steps(run: Run, recipe: str | None, box: Box) -> Table:
             if i == 0 and box is not MARKDOWN and len(rows) > 1:  # which has no lines between rows
                 rows.insert(len(rows) - 1, ())
     return _filled(table, rows)
+
+
+def wide(run: Run, recipe: str, box: Box) -> Table:
+    """One recipe's steps, a row for each workload: the time, and the part of the ceiling's speed or the speed-up."""
+    cases = [case for case in run.against("ceiling") if case.key[1] == recipe]
+    if not cases:
+        raise RunError(f"the run has no steps of {recipe!r}")
+    names = list(dict.fromkeys(case.key[2] for case in cases))
+    table = Table("Workload", box=box)
+    for name in names:
+        table.add_column(TABLE[name].title if name in TABLE else name, justify="right")
+    for work, group in groupby(cases, key=lambda case: case.key[0]):
+        cells = {case.key[2]: _wide_cell(run, case) for case in group}
+        table.add_row(WORKLOADS[work].title, *(cells.get(name, "") for name in names))
+    return table
+
+
+def _wide_cell(run: Run, case: Case) -> str:
+    if case.doubt:
+        return INCONCLUSIVE
+    beside = f"{case.ratio:.1%}" if case.key[2].startswith(OURS) else _lead(run, case)[0]
+    return f"{seconds(case.seconds)} ({beside})" if beside else seconds(case.seconds)
 
 
 def others(run: Run, box: Box) -> list[Table]:

@@ -9,19 +9,27 @@ from bench.contenders import CONTENDERS
 from bench.recipes import RECIPES
 from bench.replay import CLOCK, replay
 from bench.steps import CEILING, jobs, selected
+from bench.summary import cases
 from bench.workloads import WORKLOADS
 
-CASES = [
-    (work, recipe, contender)
-    for work in WORKLOADS
+HAS = {
+    recipe: [name for name, contender in CONTENDERS.items() if contender.has(RECIPES[recipe].make())]
     for recipe in RECIPES
-    for contender in CONTENDERS
-    if RECIPES[recipe].suits(work) and CONTENDERS[contender].has(RECIPES[recipe].make())
+}
+SUMMARY = cases()
+
+
+CASES = [
+    pytest.param(*case, id="-".join(case), marks=[pytest.mark.summary] * (case in SUMMARY))
+    for work in WORKLOADS
+    for recipe, contenders in HAS.items()
+    if RECIPES[recipe].suits(work)
+    for case in [(work, recipe, contender) for contender in contenders]
 ]
 
 
 @pytest.mark.benchmark(timer=CLOCK.now)
-@pytest.mark.parametrize(("work", "recipe", "contender"), CASES, ids=map("-".join, CASES))
+@pytest.mark.parametrize(("work", "recipe", "contender"), CASES)
 def test_update(
     work: str, recipe: str, contender: str, benchmark: Any, together: Together, machine: Any, request: Any
 ) -> None:

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 import fastoptim
-from bench.libraries import TORCH
-from bench.options import options
+from bench.counterparts import counterpart
 from fastoptim.cli.network import Network
 from fastoptim.cli.plain_numpy import PlainNumpy
 from fastoptim.cli.training import BATCH, SIZES, Digits, _epoch, digits
@@ -53,8 +52,7 @@ def torch(data: Digits) -> Losses:
             layers[-2].weight.copy_(torch.from_numpy(ours.params[f"W{i}"].T))
             layers[-2].bias.copy_(torch.from_numpy(ours.params[f"b{i}"]))
     model, cross_entropy = nn.Sequential(*layers[:-1]), nn.CrossEntropyLoss()
-    name, arguments = TORCH["Adam"](options(optimizer()))
-    opt = getattr(torch.optim, name)(model.parameters(), **arguments, fused=True)
+    opt = counterpart(optimizer(), "torch").make(model.parameters(), fused=True)
     train, labels = torch.from_numpy(data.train), torch.from_numpy(data.train_labels)
 
     def epoch() -> float:

@@ -13,6 +13,7 @@ Shape = tuple[int, ...]
 
 TURNS = 4  # sets of gradients
 LARGE = 100_000  # elements from which the sets share one memory
+BLOCK = 2**20  # elements after which random numbers repeat: to draw 50 million takes longer than a step
 
 
 class Data(NamedTuple):
@@ -57,13 +58,18 @@ class Workload:
         random = np.random.default_rng(0)
 
         def arrays() -> Arrays:
-            return {name: random.standard_normal(shape, np.float32) for name, shape in self.named.items()}
+            return {name: _random(random, shape) for name, shape in self.named.items()}
 
         params, grads = arrays(), [arrays()]
         while len(grads) < TURNS:
             again = {name: grad.view() for name, grad in grads[0].items()}
             grads.append(again if self.size > LARGE else arrays())
         return Data(params, tuple(grads))
+
+
+def _random(random: np.random.Generator, shape: Shape) -> Array:
+    size = prod(shape)
+    return np.resize(random.standard_normal(min(size, BLOCK), np.float32), size).reshape(shape)
 
 
 def mlp(*widths: int) -> list[Shape]:

@@ -15,8 +15,8 @@ Numba kernels update your own arrays in place, on all cores, with the same bits 
     ([1.0, -2.0, 0.5], 3.0)
 
 Optimizers: `help(fastoptim.Adam)` explains one with its options.
-    SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adadelta, Rprop, Lion
-    Adam, AdamW, AdaMax, NAdam, RAdam, ADOPT, Adan, AdEMAMix
+    SGD, ASGD, ScheduleFreeSGD, Momentum, Nesterov, AdaGrad, RMSprop, Adadelta, Rprop, Lion
+    Adam, AdamW, ScheduleFreeAdamW, AdaMax, NAdam, RAdam, ADOPT, Adan, AdEMAMix
     get(name, **hyperparameters)    an optimizer by name: get("adam", lr=0.1)
     optimizers()                    all of them by name, yours included
 
@@ -45,6 +45,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastoptim import schedules
 from fastoptim.algorithms.adadelta import Adadelta
+from fastoptim.algorithms.adafactor import Adafactor
 from fastoptim.algorithms.adagrad import AdaGrad
 from fastoptim.algorithms.adam import Adam
 from fastoptim.algorithms.adamax import AdaMax
@@ -52,6 +53,7 @@ from fastoptim.algorithms.adamw import AdamW
 from fastoptim.algorithms.adan import Adan
 from fastoptim.algorithms.ademamix import AdEMAMix
 from fastoptim.algorithms.adopt import ADOPT
+from fastoptim.algorithms.asgd import ASGD
 from fastoptim.algorithms.lamb import LAMB
 from fastoptim.algorithms.lars import LARS
 from fastoptim.algorithms.lion import Lion
@@ -64,11 +66,14 @@ from fastoptim.algorithms.prodigy import Prodigy
 from fastoptim.algorithms.radam import RAdam
 from fastoptim.algorithms.rmsprop import RMSprop
 from fastoptim.algorithms.rprop import Rprop
+from fastoptim.algorithms.schedule_free_adamw import ScheduleFreeAdamW
+from fastoptim.algorithms.schedule_free_sgd import ScheduleFreeSGD
 from fastoptim.algorithms.sgd import SGD
 from fastoptim.algorithms.soap import SOAP
 from fastoptim.arrays.flat import FlatDict, flatten
 from fastoptim.kernels.cuda.driver import cuda_info
 from fastoptim.kernels.matrices import Matrices
+from fastoptim.kernels.measures import Statistics
 from fastoptim.kernels.rule import rule
 from fastoptim.kernels.stages import Reduction
 from fastoptim.optimizer import Optimizer
@@ -80,6 +85,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ADOPT",
+    "ASGD",
     "LAMB",
     "LARS",
     "SGD",
@@ -88,6 +94,7 @@ __all__ = [
     "AdaGrad",
     "AdaMax",
     "Adadelta",
+    "Adafactor",
     "Adam",
     "AdamW",
     "Adan",
@@ -108,6 +115,9 @@ __all__ = [
     "RMSprop",
     "Reduction",
     "Rprop",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeSGD",
+    "Statistics",
     "cuda_info",
     "flatten",
     "fraction",

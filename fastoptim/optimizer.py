@@ -85,7 +85,10 @@ class Optimizer(Algorithm):
 
     @property
     def averages(self) -> FlatDict | None:
-        """The averages of `ema` by name, a new `FlatDict` when parameters are new; None where `ema` is None."""
+        """The averages of `ema` by name, a new `FlatDict` when parameters are new; None where `ema` is None.
+
+        An optimizer's own evaluation parameters are not kept. They are computed from the parameters: see `averaged`.
+        """
         if self.ema is None:
             return None
         averages = self._stepper.store.averages
@@ -124,6 +127,7 @@ class Optimizer(Algorithm):
                 of the parameters. On the CPU, the arrays are of NumPy, or anything that `np.asarray` takes without a
                 copy, float16, float32 or float64; on a GPU, of the parameters' dtypes. A gradient may be its parameter
                 itself. Where it is None, that parameter and its state are left as they are, and do not count the step.
+                Names that are `frozen` may be missing.
             stream: on a GPU, one of Numba, CuPy or torch, or its address; by default the parameters' own, where their
                 library names it, or else the default stream. Nothing here waits for the GPU, but for `skip_nonfinite`.
 
@@ -132,8 +136,8 @@ class Optimizer(Algorithm):
             TypeError: a value is no array or has no float dtype, a known parameter's dtype is another now, or some
                 arrays are on a GPU and others not.
             ValueError: a gradient's shape differs; a parameter is read-only, shares memory with another one or another
-                one's gradient, or its shape is another now; a pattern of `groups` matches nothing; a schedule returns a
-                wrong number. After any of these nothing has changed.
+                one's gradient, or its shape is another now; a pattern of `groups` or `frozen` matches nothing; a
+                schedule returns a wrong number. After any of these nothing has changed.
             RuntimeError: arrays are on a GPU, but what is needed there is not installed; it says what to install. Or
                 the parameters are the averages for a while (`averaged`).
         """
@@ -150,11 +154,11 @@ class Optimizer(Algorithm):
             plan = stepper.planned
             if plan is None or plan.accumulates:
                 plan = stepper.plan(self, accumulates=False)
-            if plan.capturable:
-                found = stepper.find(self, plan, params, grads)
-            else:  # the same with one call less
+            if plan.is_direct:  # the same as below with fewer calls
                 known = stepper.steps.find(params, grads, stepper.counts.version)
                 found = known or stepper.bind(self, plan, params, grads)
+            else:
+                found = stepper.find(self, plan, *stepper.taking_part(plan, params, grads))
             step = found[0]
             if stream is not None:
                 step.engine.check_stream(stream)
@@ -166,7 +170,7 @@ class Optimizer(Algorithm):
             raise self.complaint(error) from error.__cause__
 
     def warmup(self, params: ByName) -> None:
-        """Compile what `update(params, ...)` needs, or load it from the cache, and change nothing.
+        """Compile what `update(params, ...)` and `averaged(params)` need, or load it from the cache; change nothing.
 
         It is for gradients that lie in memory as the parameters do. Those of another layout or dtype need one kernel
         more, which is compiled when the first one comes. So are, on a GPU, the small kernels that count steps and copy.
@@ -187,20 +191,23 @@ class Optimizer(Algorithm):
         Raises:
             TypeError: a parameter is no array, or of another dtype than float32 and float64.
         """
-        return memory_use(self, self._stepper.store.shaped, by_name(params, "params"))
+        return memory_use(self, self._stepper.store.shaped, by_name(params, "params"), self._stepper.counts.names)
 
     @contextmanager
     def averaged(self, params: ByName) -> Iterator[None]:
-        """Within `with opt.averaged(params):` the arrays in `params` hold the averages of `ema`.
+        """Within `with opt.averaged(params):` the arrays in `params` hold what a model is to be judged and used with.
 
-        At the end, also after an exception, they get their own numbers back. `update` is refused meanwhile.
+        These are the averages of `ema`; or the optimizer's own evaluation parameters, if it has such (`evaluation`),
+        which are the parameters themselves before a name's first step. At the end, also after an exception, the arrays
+        get their own numbers back. `update` is refused meanwhile. A `frozen` parameter without a step has no average,
+        and is left as it is.
 
         Raises:
             RuntimeError: there are no averages, or the parameters are the averages already.
-            KeyError: a parameter has no average yet.
+            KeyError: a parameter that is not frozen has no average of `ema` yet.
             TypeError, ValueError: an array is not what it was when it was updated. Nothing has changed then.
         """
-        with holding_averages(self._stepper, self.averages, params):
+        with holding_averages(self._stepper, self, self.averages, params):
             yield
 
     @property

@@ -11,13 +11,14 @@ import fastoptim
 from fastoptim import Adam
 from references import EVERYTHING, SEVERAL
 from support import DTYPES, FEW, OPTIMIZERS, scalars_of_step
+from variants import accepted
 
 SMALL, LARGE = 3, 40_000  # elements, for one thread and for several
 
 
 def update(cls, dtype, size, options):
     params = {"p": np.ones(size, dtype)}
-    opt = cls(**{**options, "groups": None, "accumulate": 1})
+    opt = cls(**accepted(cls, {**options, "groups": None, "accumulate": 1}))
     for _ in range(2):
         opt.update(params, {"p": np.ones(size, dtype)})
 

@@ -22,6 +22,11 @@ def bound_step(opt):
     return opt._stepper.steps._latest
 
 
+def carried_by(opt):
+    """The cohorts of names that carry the same."""
+    return set(opt._stepper.counts._cohorts.values())
+
+
 def has_state(opt):
     return bool(opt._stepper.store.slices)
 

@@ -5,13 +5,14 @@ import numpy as np
 from fastoptim import FlatDict
 from references import Reference
 from support import LAYOUTS, assert_close, random
-from variants import VARIANTS
+from variants import VARIANTS, accepted
 
 
 class Pair:
     """An optimizer and the reference beside it: what is done to one is done to both."""
 
     def __init__(self, cls, params, **options):
+        options = accepted(cls, options)
         self.opt = cls(**{**VARIANTS[cls.__name__][0], **options})
         self.params, self.reference = params, Reference(self.opt, params, options)
 
@@ -26,7 +27,8 @@ class Pair:
         self.stepped = self.reference.stepped > before
         assert self.opt.update(self.params, grads) is None
         if self.reference.value("zero_grads"):
-            assert all(not g.any() for g in grads.values() if g is not None)
+            frozen = self.reference.is_frozen
+            assert all(not g.any() for name, g in grads.items() if g is not None and not frozen(name))
 
     def check(self):
         """Parameters, state, averages, sums and counts."""

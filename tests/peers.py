@@ -67,6 +67,7 @@ class Case:
         self.dtype = np.dtype("float32" if "float32" in excepted else "float64")
         nones = key in TORCH_LIKE and "every_step" not in excepted
         self.params, self.steps = problem(self.dtype, nones=nones, zeros="nonzero" not in excepted)
+        self.in_full_precision = "bfloat16" in excepted
         if "matrices" in excepted:
             self.params = {name: p for name, p in self.params.items() if p.ndim == 2}
             self.steps = [{name: g for name, g in grads.items() if name in self.params} for grads in self.steps]

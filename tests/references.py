@@ -11,13 +11,19 @@ from functools import partial
 import numpy as np
 
 import formulas_adam
+import formulas_averaging
 import formulas_matrices
+import formulas_of_arrays
 import formulas_plain
+import formulas_whole
 from fastoptim import schedules
 from support import OPTIMIZERS
 from variants import changed_options, own_hyperparameters
 
-REFERENCES = formulas_plain.FORMULAS | formulas_adam.FORMULAS | formulas_matrices.FORMULAS
+REFERENCES = (
+    formulas_plain.FORMULAS | formulas_adam.FORMULAS | formulas_averaging.FORMULAS | formulas_of_arrays.FORMULAS
+)
+REFERENCES |= formulas_matrices.FORMULAS | formulas_whole.FORMULAS | formulas_whole.TOGETHER
 # The optimizers that are compared with their formula. For any other one test fails, and says so:
 # `test_every_optimizer_has_a_reference`.
 WITH_REFERENCE = [cls for cls in OPTIMIZERS if cls.__name__ in REFERENCES]
@@ -26,6 +32,9 @@ WITH_REFERENCE = [cls for cls in OPTIMIZERS if cls.__name__ in REFERENCES]
 OPTIONS = {
     "weight_decay": 0.0,
     "decoupled": False,
+    "cautious": False,
+    "bounds": None,
+    "nonnegative": False,
     "clip_norm": None,
     "clip_value": None,
     "grad_scale": 1.0,
@@ -35,13 +44,21 @@ OPTIONS = {
     "maximize": False,
     "zero_grads": False,
     "groups": None,
+    "frozen": (),
 }
 
 # Each of them by itself, but that what is decoupled has to be something. Names end in 1 or do not, or begin with b.
-GROUPS = {"b*": {"lr": 0.004, "weight_decay": 0.3}, "*[!1]": {"lr": schedules.linear(0, 0.05, steps=4)}, "*": {"lr": 7}}
+GROUPS = {
+    "b*": {"lr": 0.004, "weight_decay": 0.3, "nonnegative": False, "bounds": (None, 1.5)},
+    "*[!1]": {"lr": schedules.linear(0, 0.05, steps=4)},
+    "*": {"lr": 7},
+}
 ALONE = {
     "weight_decay": {"weight_decay": 0.3},
     "decoupled": {"weight_decay": 0.3, "decoupled": True},
+    "cautious": {"cautious": True},
+    "bounds": {"bounds": (-0.5, 0.75)},
+    "nonnegative": {"nonnegative": True},
     "clip_norm": {"clip_norm": 0.7},
     "clip_value": {"clip_value": 0.4},
     "grad_scale": {"grad_scale": 3.0},
@@ -51,15 +68,17 @@ ALONE = {
     "maximize": {"maximize": True},
     "zero_grads": {"zero_grads": True},
     "groups": {"groups": GROUPS},
+    "frozen": {"frozen": ("*[02s]",)},  # one name at least of those that tests have
 }
 # Some together, which takes fewer loops to be compiled: tests have these for few optimizers, and each alone for Adam.
 SEVERAL = {
-    "decay and norm": ("weight_decay", "clip_norm", "skip_nonfinite"),
-    "decoupled decay and averages": ("decoupled", "ema", "groups"),
-    "sums of gradients": ("clip_value", "grad_scale", "maximize", "accumulate", "zero_grads"),
+    "decay and norm": ("weight_decay", "clip_norm", "skip_nonfinite", "cautious"),
+    "decoupled decay and averages": ("decoupled", "ema", "groups", "bounds"),
+    "sums of gradients": ("clip_value", "grad_scale", "maximize", "accumulate", "zero_grads", "nonnegative", "frozen"),
 }
 SEVERAL = {key: {k: v for name in names for k, v in ALONE[name].items()} for key, names in SEVERAL.items()}
 EVERYTHING = {"lr": schedules.exponential(0.02, 0.8)} | {k: v for case in ALONE.values() for k, v in case.items()}
+del EVERYTHING["frozen"]  # which is no part of a step; see test_frozen for the two together
 
 
 def norm_of(gradients):
@@ -97,7 +116,7 @@ class Reference:
         self.opt, self.formula, self.own = opt, REFERENCES[cls.__name__], own_hyperparameters(cls)
         self.defaults = {name: value for name, value in OPTIONS.items() if name not in self.own} | changed_options(cls)
         self.options = dict(options or {})
-        self.params, self.state, self.dtypes = {}, {}, {}
+        self.params, self.state, self.shared, self.dtypes = {}, {}, {}, {}
         self.steps, self.ema, self.sums = {}, {}, {}
         self.micro_steps = {}
         self.skipped = self.stepped = 0  # how many calls made no step, and how many steps were made
@@ -126,8 +145,7 @@ class Reference:
         chosen = {**self.defaults, **self.options, **(group if name is not None else {})}
         matrices = self.opt.matrices
         if matrices and name is not None and not self.opt.is_matrix(name, self.params[name].shape):
-            other = matrices.for_others.get(what, what)
-            what = what if what in group and other not in group else other
+            what = matrices.for_others.get(what, what)
         value = chosen[what] if what in chosen else getattr(self.opt, what)
         return value(self.scheduled) if callable(value) else value
 
@@ -135,11 +153,16 @@ class Reference:
         """An option that may differ by name. It is off where the optimizer has a hyperparameter of that name."""
         return OPTIONS[what] if what in self.own else self.value(what, name)
 
+    def is_frozen(self, name):
+        patterns = self.value("frozen")
+        return any(fnmatchcase(str(name), x) for x in ([patterns] if isinstance(patterns, str) else patterns))
+
     def update(self, grads):
         with np.errstate(all="ignore"):
-            self._update({name: grads[name] for name in self.params if grads[name] is not None})
+            names = [name for name in self.params if not self.is_frozen(name)]
+            self._update({name: grads[name] for name in names if grads[name] is not None}, names)
 
-    def _update(self, grads):
+    def _update(self, grads, names):
         grads = {name: np.asarray(g).astype(self.dtypes[name]).astype(np.float64) for name, g in grads.items()}
 
         if self.value("skip_nonfinite") and not all(np.isfinite(g).all() for g in grads.values()):
@@ -149,7 +172,7 @@ class Reference:
         for name, g in grads.items():
             self.sums[name] = self.sums.get(name, 0) + g / self.value("grad_scale")
         due = {}
-        for name in self.params:
+        for name in names:
             self.micro_steps[name] = self.micro_steps.get(name, 0) + 1
             if self.micro_steps[name] >= self.value("accumulate"):
                 due.setdefault(self.micro_steps.pop(name), []).append(name)
@@ -183,12 +206,13 @@ class Reference:
             else:
                 grads[name] = g + decay * before[name]
 
-        for name, g in grads.items():
-            self.steps[name] = self.steps.get(name, 0) + 1
-            values = Values(partial(self.value, name=name))
-            self.params[name], self.state[name] = self.formula(
-                self.params[name], g, self.state[name], self.steps[name], values
-            )
+        for name, (new, state) in self._updated(grads).items():
+            self.state[name], p, g = state, self.params[name], grads[name]
+            if self.value("cautious"):
+                new = np.where((p - new) * np.sign(g) <= 0, p, new)
+            low, high = self.value("bounds", name) or (None, None)
+            new = np.clip(new, -np.inf if low is None else low, np.inf if high is None else high)
+            self.params[name] = np.maximum(new, 0) if self.value("nonnegative", name) else new
 
         ema = self.value("ema")
         if ema is None:
@@ -197,3 +221,15 @@ class Reference:
             for name in grads:
                 average = self.ema.get(name, before[name])
                 self.ema[name] = average + (1 - ema) * (self.params[name] - average)
+
+    def _updated(self, grads):
+        """What the formula makes of each name's parameter and state. The step is counted."""
+        arrays = {}
+        for name, g in grads.items():
+            self.steps[name] = self.steps.get(name, 0) + 1
+            values = Values(partial(self.value, name=name))
+            arrays[name] = self.params[name], g, self.state[name], self.steps[name], values
+        if self.formula not in formulas_whole.TOGETHER.values():
+            return {name: self.formula(*array) for name, array in arrays.items()}
+        found, self.shared = self.formula(arrays, self.shared) if arrays else ({}, self.shared)
+        return found

@@ -1,14 +1,16 @@
-"""A number that follows from all steps before: that of NAdam, held against PyTorch's."""
+"""What follows from all steps before: the number of NAdam, held against PyTorch's, and several numbers."""
 
 import copy
 import pickle
+from collections import namedtuple
 from itertools import islice
 
 import numpy as np
 import pytest
 
 import fastoptim
-from fastoptim import Adam, NAdam
+from fastoptim import Adam, NAdam, Number, Optimizer, nonnegative, rule
+from internals import carried_by
 from support import assert_close, assert_same_bits, random
 
 F4, F8 = np.float32, np.float64
@@ -30,28 +32,28 @@ def gradients(rng, step, dtype=F8):
     return grads
 
 
-def through_a_file(opt, params, folder):
+def through_a_file(opt, params, folder, new=NAdam):
     fastoptim.save(folder / "file", params, opt)
-    twin = NAdam()
+    twin = new()
     fastoptim.load(folder / "file").restore({name: np.zeros_like(p) for name, p in params.items()}, twin)
     return twin
 
 
-def through_a_dict(opt, params, folder):
-    twin = NAdam()
+def through_a_dict(opt, params, folder, new=NAdam):
+    twin = new()
     twin.load_state_dict(copy.deepcopy(opt.state_dict()))
     return twin
 
 
-def through_pickle(opt, params, folder):
+def through_pickle(opt, params, folder, new=NAdam):
     return pickle.loads(pickle.dumps(opt))
 
 
-def through_a_copy(opt, params, folder):
+def through_a_copy(opt, params, folder, new=NAdam):
     return copy.deepcopy(opt)
 
 
-def unchanged(opt, params, folder):
+def unchanged(opt, params, folder, new=NAdam):
     return opt
 
 
@@ -173,7 +175,7 @@ def test_a_wrong_carry_is_refused(wrong):
     params, opt = {"p": np.ones(3)}, NAdam()
     opt.update(params, {"p": np.ones(3)})
     saved = copy.deepcopy(opt.state_dict())
-    with pytest.raises((TypeError, ValueError), match="state dict: carry: expected"):
+    with pytest.raises((TypeError, ValueError), match=r"state dict: carry(\['p'\])?: expected"):
         NAdam().load_state_dict({**saved, "carry": wrong})
     del saved["carry"]
     with pytest.raises(KeyError, match="carry"):
@@ -212,6 +214,137 @@ def test_a_carry_is_saved_as_a_float(number, tmp_path):
     twin = Returns()
     fastoptim.load(tmp_path / "file").restore(params, twin)
     assert twin.state_dict()["carry"] == {"p": 0.5}
+
+
+Pair = namedtuple("Pair", "total largest")
+
+
+@rule
+def weighted(p, g, m, lr, part):
+    return p - lr * g, m + part * (p - m)
+
+
+class Weighted(Optimizer):
+    """A mean of the parameters before each step, whose weights are learning rates: their sum and the largest."""
+
+    rule, slots = weighted, ("m",)
+    carry = Pair(0.0, 0.0)
+    lr: Number = nonnegative(0.1)
+
+    def next_carry(self, t):
+        return self.carry.total + self.lr, max(self.carry.largest, self.lr)
+
+    def scalars(self, t):
+        part = (self.carry.total - self.carry_before.total) / self.carry.total
+        return self.lr * self.carry.largest, part
+
+
+class Unnamed(Weighted):
+    """The same with a tuple that has no names."""
+
+    carry = (0.0, 0.0)
+
+    def next_carry(self, t):
+        return [self.carry[0] + self.lr, max(self.carry[1], self.lr)]
+
+    def scalars(self, t):
+        return self.lr * self.carry[1], (self.carry[0] - self.carry_before[0]) / self.carry[0]
+
+
+def rate(step):
+    return (0.1, 0.3, 0.05, 0.2)[step % 4]
+
+
+def half_the_rate(step):
+    return 0.5 * rate(step)
+
+
+GROUPS = {"groups": {"slow*": {"lr": half_the_rate}}}
+
+
+def by_hand(grads, factor):
+    """What a name becomes, and what it carries on: with the rate of each of its own steps."""
+    p, m, total, largest = 1.0, 0.0, 0.0, 0.0
+    for g, step in grads:
+        lr = factor * rate(step)
+        total, largest = total + lr, max(largest, lr)
+        m = m + lr / total * (p - m)
+        p = p - lr * largest * g
+    return p, m, (total, largest)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize("cls", [Weighted, Unnamed])
+def test_several_numbers_of_each_name(cls, way, rng, tmp_path):
+    """With names that join late and pause, in two groups, and with stops between."""
+    params = {name: np.ones(shape) for name, shape in SHAPES.items()}
+    opt, made = cls(lr=rate, **GROUPS), {name: [] for name in SHAPES}
+    for call in range(12):
+        if call in (3, 8):
+            opt = way(opt, params, tmp_path, lambda: cls(lr=rate, **GROUPS))
+        grads = gradients(rng, call)
+        for name, g in grads.items():
+            if g is not None:
+                made[name].append((g, opt.iter))
+        opt.update(params, grads)
+    for name, p in params.items():
+        expected, m, carry = by_hand(made[name], 0.5 if name.startswith("slow") else 1)
+        assert_close(p, expected, name)
+        assert_close(opt.state["m"][name], m, name)
+        saved = opt.state_dict()["carry"][name]
+        assert type(saved) is list
+        assert saved == pytest.approx(carry, rel=1e-14)
+        [held] = {cohort.carry for cohort in carried_by(opt) if name in cohort.names}
+        assert type(held) is type(cls.carry)
+
+
+def test_next_carry_is_asked_with_the_carry_before():
+    seen = []
+
+    class Asked(Unnamed):
+        def next_carry(self, t):
+            seen.append((t, self.carry, self.carry_before))
+            return super().next_carry(t)
+
+    opt = Asked(lr=0.25)
+    for _ in range(2):
+        opt.update({"p": np.ones(2)}, {"p": np.ones(2)})
+    assert seen == [(1, (0.0, 0.0), (0.0, 0.0)), (2, (0.25, 0.25), (0.25, 0.25))]
+    assert opt.carry == opt.carry_before == (0.0, 0.0)  # outside of a step they are what a class has
+    numbers = Asked(lr=0.25).successive_scalars()
+    assert [next(numbers) for _ in range(3)] == [(0.0625, 1.0), (0.0625, 0.5), (0.0625, 0.25 / 0.75)]
+
+
+@pytest.mark.parametrize("wrong", [0.5, None, (), (0.5,), (0.5, 1.0, 2.0), (0.5, "1"), (0.5, None), "12", {0: 1, 1: 2}])
+def test_a_wrong_tuple_is_refused(wrong):
+    class Wrong(Weighted):
+        _returned: object = None
+
+        def next_carry(self, t):
+            return self._returned
+
+    params, opt = {"p": np.ones(3)}, Wrong()
+    opt._returned = 0.5, np.float32(0.25)
+    opt.update(params, {"p": np.ones(3)})
+    saved, before = copy.deepcopy(opt.state_dict()), params["p"].copy()
+    assert saved["carry"] == {"p": [0.5, 0.25]}
+    opt._returned = wrong
+    expected = r"expected a tuple of 2 numbers \(total, largest\), got "
+    with pytest.raises(TypeError, match=rf"Wrong\.next_carry\(2\): {expected}"):
+        opt.update(params, {"p": np.ones(3)})
+    assert_same_bits(params["p"], before)
+    assert opt.state_dict()["carry"] == {"p": [0.5, 0.25]}
+    with pytest.raises(TypeError, match=rf"state dict: carry\['p'\]: {expected}"):
+        opt.load_state_dict({**saved, "carry": {"p": wrong}})
+    assert opt.state_dict()["carry"] == {"p": [0.5, 0.25]}
+
+
+@pytest.mark.parametrize("wrong", ["1", [1.0, 2.0], (), ((1.0,),), ("1", 2.0), 1j])
+def test_a_class_declares_a_number_or_a_tuple_of_numbers(wrong):
+    with pytest.raises(TypeError, match=r"Wrong\.carry: expected a number or a tuple of numbers, got "):
+
+        class Wrong(Weighted):
+            carry = wrong
 
 
 def test_the_numbers_of_successive_steps():

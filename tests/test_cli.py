@@ -170,7 +170,7 @@ def test_warmup_takes_every_optimizer_and_dtype(warmed, capsys):
         (cls, dtype) for cls in arguments.OPTIMIZERS.values() for dtype in ("float32", "float64")
     ]
     last = capsys.readouterr().out.splitlines()[-3]
-    assert last.startswith(f"[{2 * len(OPTIMIZERS)}/{2 * len(OPTIMIZERS)}] RMSprop float64 ")
+    assert last.startswith(f"[{2 * len(OPTIMIZERS)}/{2 * len(OPTIMIZERS)}] {OPTIMIZERS[-1].__name__} float64 ")
 
 
 def test_warmup_with_options(warmed, capsys):

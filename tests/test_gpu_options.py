@@ -6,12 +6,14 @@ import pickle
 import numpy as np
 import pytest
 import test_gpu
-from test_gpu import SIMULATED, Lion, arrays, assert_alike, assert_same_state, flat_like, to_gpu
+from test_evaluation import Combined
+from test_gpu import SIMULATED, Lion, arrays, assert_alike, assert_same_state, flat_like, settles, to_gpu
 
 import fastoptim
 from fastoptim import SGD, Adam, Momentum, schedules
 from references import ALONE, EVERYTHING, GROUPS, OPTIONS, SEVERAL
 from support import DTYPES, FEW, OPTIMIZERS, assert_same_bits
+from variants import accepted
 
 # A GPU says nothing of numbers that overflow; the simulator computes with NumPy's, which do.
 pytestmark = [*test_gpu.pytestmark, pytest.mark.filterwarnings("ignore:.*encountered in scalar:RuntimeWarning")]
@@ -25,7 +27,7 @@ CAPTURED = {name: value for name, value in EVERYTHING.items() if name not in NOT
 def fewer_threads(monkeypatch):
     """The simulator has to make each of them, which is what its time goes into."""
     if SIMULATED:
-        monkeypatch.setattr("fastoptim.kernels.cuda.launch.THREADS", 4)
+        monkeypatch.setattr("fastoptim.kernels.cuda.elementwise.THREADS", 4)
 
 
 def gradients(call, dtypes=(np.float32,), missing=(), bad=False, shapes=SHAPES):
@@ -83,7 +85,7 @@ CASES = [(Adam, option) for option in ALONE.values()] + [
 def test_alone_or_several(cls, options):
     host = arrays(0, shapes=SHAPES)
     on_gpu = to_gpu(host)
-    one, other = cls(lr=0.05, **options), cls(lr=0.05, **options)
+    one, other = (cls(lr=0.05, **accepted(cls, options)) for _ in range(2))
     for call, missing in enumerate((["s"], ["s", "W"], [])):
         grads = gradients(call, missing=missing, bad="skip_nonfinite" in options and call == 1)
         theirs = sent(grads)
@@ -102,7 +104,7 @@ def test_alone_or_several(cls, options):
 def test_everything(cls, dtypes, flat):
     host = arrays(0, dtypes, SHAPES)
     on_gpu = fastoptim.flatten(host, device="cuda") if flat else to_gpu(host)
-    one, other = cls(**EVERYTHING), cls(**EVERYTHING)
+    one, other = (cls(**accepted(cls, EVERYTHING)) for _ in range(2))
     for call in range(3):
         grads = gradients(call, dtypes, bad=call == 1)
         theirs = flat_like(on_gpu, grads) if flat else sent(grads)
@@ -198,6 +200,40 @@ def test_averaged(flat):
     assert_alike(on_gpu, host)
 
 
+class Counted(Combined):
+    """The same without a carry, so that its steps may be captured."""
+
+    carry = None
+
+    def evaluation_scalars(self, t):
+        return self.part, self.lr, 0.0, float(t)
+
+
+@pytest.mark.parametrize(
+    ("cls", "flat", "options"),
+    [
+        (Combined, False, {"lr": schedules.linear(0.1, 0.5, steps=4), "groups": {"b": {"part": 0.25}}}),
+        (Combined, True, {}),
+        (Counted, False, {"capturable": True}),
+    ],
+)
+def test_evaluation_parameters(cls, flat, options):
+    host = arrays(0, DTYPES, SHAPES)
+    on_gpu = fastoptim.flatten(host, device="cuda") if flat else to_gpu(host)
+    one, other = cls(**options), cls(**{**options, "capturable": False})
+    for call in range(3):
+        for opt, params, grads in (
+            (one, on_gpu, to_gpu(gradients(call, DTYPES))),
+            (other, host, gradients(call, DTYPES)),
+        ):
+            opt.update(params, flat_like(params, gradients(call, DTYPES)) if flat and opt is one else grads)
+        with one.averaged(on_gpu), other.averaged(host):
+            assert_alike(on_gpu, host)
+            with pytest.raises(RuntimeError, match="averaged"):
+                one.update(on_gpu, to_gpu(gradients(1, DTYPES)))
+        assert_same_everything(one, other, on_gpu, host)
+
+
 WAYS = {
     "deepcopy": copy.deepcopy,
     "pickle": lambda opt: pickle.loads(pickle.dumps(opt)),
@@ -290,12 +326,13 @@ def test_refused_and_nothing_changed(case):
 
 @pytest.mark.parametrize(
     ("cls", "dtypes", "flat"),
-    [(Adam, DTYPES, True), *((cls, DTYPES[:1], False) for cls in (FEW if SIMULATED else OPTIMIZERS))],
+    [(Adam, DTYPES, True), *((cls, DTYPES[:1], False) for cls in (FEW if SIMULATED else OPTIMIZERS) if settles(cls))],
 )
 def test_capturable_with_the_options_it_may_have(cls, dtypes, flat):
     host = arrays(0, dtypes, SHAPES)
     on_gpu = fastoptim.flatten(host, device="cuda") if flat else to_gpu(host)
-    one, other = cls(lr=0.05, capturable=True, **CAPTURED), cls(lr=0.05, **CAPTURED)
+    options = accepted(cls, CAPTURED)
+    one, other = cls(lr=0.05, capturable=True, **options), cls(lr=0.05, **options)
     for call in range(3):
         if call == 2:
             for opt in one, other:
@@ -320,6 +357,32 @@ def test_capturable_with_others(options):
     assert opt.iter == 0
     assert not opt.state["m"]
     assert_alike(on_gpu, arrays(0, shapes=SHAPES))
+
+
+@pytest.mark.parametrize("capturable", [False, True])
+def test_frozen_in_a_flat_buffer(capturable):
+    """Neither the parameter nor its gradient changes. A captured count is one for all names, which stay the same."""
+    host = arrays(0, shapes=SHAPES)
+    flat = fastoptim.flatten(host, device="cuda")
+    options = {"frozen": "b", "zero_grads": True, "clip_norm": 0.5}
+    one, other = Adam(capturable=capturable, **options), Adam(**options)
+    for call in range(2):
+        grads = gradients(call)
+        theirs = flat_like(flat, grads)
+        one.update(flat, theirs)
+        other.update(host, grads)
+        assert_alike(theirs, grads)
+    assert_same_everything(one, other, flat, host)
+    for frozen in ("b", "W"), ():
+        one.frozen = other.frozen = frozen
+        if capturable:
+            with pytest.raises(ValueError, match="capturable: expected all parameters to take part in every step"):
+                one.update(flat, flat_like(flat, gradients(3)))
+        else:
+            one.update(flat, flat_like(flat, gradients(3)))
+            other.update(host, gradients(3))
+    if not capturable:
+        assert_same_everything(one, other, flat, host)
 
 
 @pytest.mark.parametrize("options", [{}, {"zero_grads": True}, {"accumulate": 2}], ids=str)

@@ -38,7 +38,9 @@ def test_each_hyperparameter_of_a_group(cls, rng):
     """A group's names go as with an optimizer of their own: bit for bit."""
     values = [{name: value} for name, value in VARIANTS[cls.__name__][0].items()] + [{"lr": lambda step: 0.1 * step}]
     if cls is Adam:
-        values += [ALONE[name] for name in ("weight_decay", "decoupled", "clip_value", "maximize")]
+        values += [
+            ALONE[name] for name in ("weight_decay", "decoupled", "clip_value", "maximize", "bounds", "nonnegative")
+        ]
     for group in values:
         params, grads = ({name: random(rng, (6,), F4) for name in ("a1", "b1")} for _ in range(2))
         expected = copy.deepcopy(params)
@@ -52,8 +54,8 @@ def test_each_hyperparameter_of_a_group(cls, rng):
             assert_same_bits(params[name], p, f"{group} {name}")
 
 
-NOT_IN_GROUPS = ("clip_norm", "accumulate", "ema", "grad_scale", "skip_nonfinite", "zero_grads", "groups", "capturable",
-                 "learning_rate", "momentum", "rule", "iter", 5)  # fmt: skip
+NOT_IN_GROUPS = ("cautious", "clip_norm", "accumulate", "ema", "grad_scale", "skip_nonfinite", "zero_grads", "groups",
+                 "frozen", "capturable", "learning_rate", "momentum", "rule", "iter", 5)  # fmt: skip
 
 WRONG_GROUPS = [{name: 1} for name in NOT_IN_GROUPS] + [
     {"lr": -1},
@@ -64,6 +66,8 @@ WRONG_GROUPS = [{name: 1} for name in NOT_IN_GROUPS] + [
     {"decoupled": "no"},
     {"clip_value": 0},
     {"lr": 0.1, "maximize": 5},
+    {"bounds": (1, 0)},
+    {"nonnegative": None},
 ]
 
 

@@ -25,6 +25,8 @@ from support import OPTIMIZERS
         (Rprop, "etas", "did you mean eta_minus and eta_plus"),
         (Adam, "epsilon", "did you mean eps"),
         (AdaGrad, "max_grad_norm", "did you mean clip_norm"),
+        (AdaGrad, "requires_grad", "did you mean frozen"),
+        (AdaGrad, "constraint", "did you mean bounds or nonnegative"),
         (AdaGrad, "weight_decya", "did you mean weight_decay"),
     ],
 )

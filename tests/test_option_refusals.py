@@ -8,7 +8,7 @@ import pytest
 from fastoptim import Adam
 from references import ALONE, EVERYTHING, OPTIONS
 from support import LAYOUTS, OPTIMIZERS, like, random, read_only, snapshot
-from variants import WRONG
+from variants import WRONG, accepted
 
 F4 = np.float32
 
@@ -19,7 +19,7 @@ def test_wrong_options_are_refused_by_name(cls):
         for value in WRONG[name]:
             with pytest.raises(ValueError, match=f"{name}.*: expected .*got"):
                 cls(**{name: value})
-            opt = cls(**ALONE[name])
+            opt = cls(**accepted(cls, ALONE[name]))
             kept = opt.state_dict()["hyperparameters"]
             with pytest.raises(ValueError, match=f"{name}.*: expected .*got"):
                 setattr(opt, name, value)

@@ -19,7 +19,7 @@ LARGE = 40_000  # elements, for which there are several threads
 # Sets of options for drawn values, with the optimizers and dtypes that they are compiled for. Where a sum of gradients
 # goes into the norm there is one dtype, as the norm passes the roundings of float32 on to float64.
 TOGETHER = {
-    "as torch trains": ({"weight_decay", "clip_norm", "skip_nonfinite"}, [Adam], [F4, F8]),
+    "as torch trains": ({"weight_decay", "clip_norm", "skip_nonfinite", "cautious"}, [Adam], [F4, F8]),
     "as language models are trained": (set(OPTIONS) - {"clip_value", "grad_scale", "maximize", "groups"}, [Adam], [F8]),
     "no norm": (set(OPTIONS) - {"decoupled", "clip_norm", "ema"}, [Adam], [F4]),
     "everything": (set(OPTIONS), WITH_REFERENCE, [F4]),
@@ -29,6 +29,9 @@ VALUES = {
     "lr": st.sampled_from([0.01, 0.05, schedules.linear(0.05, 0, steps=4), schedules.warmup(0.02, steps=2)]),
     "weight_decay": st.sampled_from([0.01, 0.5, schedules.linear(0, 0.5, steps=3)]),
     "decoupled": st.just(True),
+    "cautious": st.just(True),
+    "bounds": st.sampled_from([(-0.5, 0.5), (None, 0.25), (-0.25, None)]),
+    "nonnegative": st.just(True),
     "clip_norm": st.sampled_from([0.01, 2.0, 1e6]),
     "clip_value": st.sampled_from([0.1, 100]),
     "grad_scale": st.sampled_from([0.5, 3.0, 64]),
@@ -44,6 +47,7 @@ VALUES = {
             {"0": {"clip_value": 0.2, "maximize": False}, "?": {"weight_decay": 0, "lr": 0.03}},
         ]
     ),
+    "frozen": st.sampled_from(["0", ["1", "0"], ("[1-9]",)]),
 }
 
 
@@ -147,7 +151,7 @@ def test_any_mixture(together, described, calls, data):
     names, classes, dtypes = TOGETHER[together]
     cls = data.draw(st.sampled_from(classes), label="optimizer")
     options = {name: data.draw(VALUES[name], label=name) for name in sorted(names | {"lr"})}
-    if "groups" in options:
+    if options.keys() & {"groups", "frozen"}:
         described = [((3,), 0, None, "C", "C", 0)] * 2 + described  # so that each pattern has a name
     appearing = {
         str(i): (LAYOUTS[own](random(rng, shape, dtypes[which % len(dtypes)])), call)

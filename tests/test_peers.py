@@ -13,10 +13,12 @@ from variants import own_hyperparameters
 
 
 @rows(*TORCH_LIKE)
-def test_torch_like(row, key):
+def test_torch_like(row, key, monkeypatch):
     """These skip a parameter whose gradient is None."""
     torch = pytest.importorskip("torch", reason="compares with a library on PyTorch, which is not installed")
     case = Case(row, key)
+    if case.in_full_precision:
+        monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
     tensors = {name: torch.tensor(p, requires_grad=True) for name, p in case.params.items()}
     peer = case.theirs(params=tensors.values())
     if hasattr(peer, "train"):  # schedule-free optimizers have a mode

@@ -21,6 +21,9 @@ VALUES = {
     "lr": [0.05, 0.1, schedules.linear(0.1, 0.01, steps=5), lambda step: 0.2 / (1 + step)],
     "weight_decay": [0.0, 0.25, schedules.exponential(0.5, 0.5)],
     "decoupled": [False, True],
+    "cautious": [False, True],
+    "bounds": [None, (-0.5, 0.75)],
+    "nonnegative": [False, True],
     "clip_norm": [None, 0.5],
     "clip_value": [None, 0.4],
     "grad_scale": [1.0, 3.0],
@@ -30,6 +33,7 @@ VALUES = {
     "maximize": [False, True],
     "zero_grads": [False, True],
     "groups": [None, {"w*": {"lr": 0.3}, "[Wb]": {"weight_decay": 0.125}}, {"*": {"lr": schedules.constant(0.2)}}],
+    "frozen": [(), "w*", ("s", "T")],
 }
 
 
@@ -61,7 +65,7 @@ class Program:
                 self.reference.ema = {}
 
     def names_drawn(self):
-        if self.value("groups") and not self.reference.steps.keys() >= {"W", "w 2"}:
+        if self.value("frozen") or (self.value("groups") and not self.reference.steps.keys() >= {"W", "w 2"}):
             return list(SHAPES)  # where each pattern has a name
         some = self.draw(st.sampled_from([list(SHAPES)] * 2 + [["W", "b"], ["s", "T", "w 2"], ["none"]]))
         return self.draw(st.permutations(some)) if self.draw(st.booleans()) else some
@@ -90,7 +94,8 @@ class Program:
         params, grads = self.in_place(names, grads)
         self.opt.update(params, grads)
         if self.value("zero_grads"):
-            assert all(g is None or not g.any() for g in grads.values()), self.log
+            frozen = self.reference.is_frozen
+            assert all(g is None or frozen(name) or not g.any() for name, g in grads.items()), self.log
 
     def refused(self):
         names = [*self.names_drawn(), "b"]

@@ -14,7 +14,7 @@ import fastoptim
 from fastoptim import SGD, Adam
 from references import ALONE, EVERYTHING, SEVERAL
 from support import FEW, LAYOUTS, OPTIMIZERS, frozen, random, snapshot
-from variants import VARIANTS
+from variants import VARIANTS, accepted
 
 F4, F8 = np.float32, np.float64
 SHAPES = {"W": (6, 5), "b1": (5,), "s": (), "late": (3,), "none": (0, 2), "never": (4,)}
@@ -69,7 +69,7 @@ def by_text_and_files(opt):
 
 
 def into_a_used_one(opt):
-    used = type(opt)(**{**EVERYTHING, "ema": 0.1, "groups": None})
+    used = type(opt)(**accepted(type(opt), {**EVERYTHING, "ema": 0.1, "groups": None}))
     other = {"W": np.ones(3, F4), "z": np.ones((2, 2), F4)}
     for _ in range(3):
         used.update(other, copy.deepcopy(other))
@@ -90,7 +90,7 @@ WAYS = {
 @pytest.mark.parametrize(("cls", "options"), CASES)
 def test_the_same_bits_as_never_having_stopped(cls, options):
     """Stopped before the first call, after one, after three, which may be amid a sum, and after five."""
-    options = OPTIONS_BY_NAME[options]
+    options = accepted(cls, OPTIONS_BY_NAME[options])
     made = cls(**{**VARIANTS[cls.__name__][0], **options})
     params, opt = start(), made
     kept = []
@@ -128,7 +128,7 @@ def test_both_dtypes_and_flat():
     stops=st.lists(st.tuples(st.sampled_from(sorted(WAYS)), st.sampled_from(sorted(LAYOUTS))), min_size=6, max_size=6),
 )
 def test_stopped_after_every_call_and_with_arrays_in_another_order_and_layout(cls, options, order, stops):
-    options = OPTIONS_BY_NAME[options]
+    options = accepted(cls, OPTIONS_BY_NAME[options])
     params, theirs = start(), start()
     opt, twin = cls(**options), cls(**options)
     for call, (way, layout) in enumerate(stops):

@@ -10,12 +10,13 @@ import pytest
 
 import fastoptim
 from fastoptim import Number, Optimizer, fraction, nonnegative, rule, switch
+from fastoptim.settings.carry import carried
 from support import OPTIMIZERS, ROOT
 from variants import variants_of
 
 sys.path.append(str(ROOT / "docs"))
 from site_pages.docstring import described
-from site_pages.formula import formula
+from site_pages.formula import evaluation, formula
 from site_pages.page import page, traffic
 from site_pages.scalars import scalars
 
@@ -95,6 +96,72 @@ def test_a_class_made_on_the_spot():
         r"v_{t} = v'_{t} + m_{t}",
     ]
     assert equations(Regular, fast=True)[0] == r"\text{half_lr}_{t} = 2 t \eta"
+
+
+@rule
+def carries(p, g, m, lr, part):
+    return p - lr * g, m + part * (p - m)
+
+
+@rule
+def judged(p, g, m, size):
+    x = m - p
+    return p + size * x
+
+
+class Carries(Optimizer):
+    """Carries two numbers without names."""
+
+    rule, slots, evaluation = carries, ("m",), judged
+    carry = (0.0, 1.0)
+    lr: Number = nonnegative(1e-3)
+
+    def next_carry(self, t):
+        return self.carry[0] + t, self.carry[1] * self.lr
+
+    def scalars(self, t):
+        return self.lr * self.carry[1], self.carry_before[0] / self.carry[0]
+
+    def evaluation_scalars(self, t):
+        return (1 - 1 / self.carry[1],)
+
+
+class Product(Carries):
+    """Carries one number."""
+
+    carry = 1.0
+
+    def next_carry(self, t):
+        return self.lr * self.carry
+
+    def scalars(self, t):
+        return self.carry, self.carry_before
+
+
+def test_what_is_carried_and_the_parameters_to_evaluate_with():
+    assert equations(Carries) == [
+        r"\text{carry}_{1,t} = \text{carry}_{1,t-1} + t",
+        r"\text{carry}_{2,t} = \text{carry}_{2,t-1} \, \eta",
+        r"\eta_{t} = \eta \, \text{carry}_{2,t}",
+        r"\text{part}_{t} = \frac{\text{carry}_{1,t-1}}{\text{carry}_{1,t}}",
+        r"\theta_{t} = \theta_{t-1} - \eta_{t} g_{t}",
+        r"m_{t} = m_{t-1} + \text{part}_{t} \, \left(\theta_{t-1} - m_{t-1}\right)",
+    ]
+    assert equations(Product) == [
+        r"\text{carry}_{t} = \eta \, \text{carry}_{t-1}",
+        r"\theta_{t} = \theta_{t-1} - \text{carry}_{t} \, g_{t}",
+        r"m_{t} = m_{t-1} + \text{carry}_{t-1} \, \left(\theta_{t-1} - m_{t-1}\right)",
+    ]
+    found = evaluation(Carries)
+    assert [*found.numbers, *found.rule] == [
+        (r"\text{size}_{t}", r"1 - \frac{1}{\text{carry}_{2,t}}"),
+        (r"x'_{t}", r"m_{t} - \theta_{t}"),
+        (r"x_{t}", r"\theta_{t} + \text{size}_{t} \, x'_{t}"),
+    ]
+    text = page(Carries)
+    assert "### The parameters to evaluate with" in text
+    assert "def judged(p, g, m, size)" in text
+    assert "with `ema`" not in text
 
 
 def test_a_class_whose_numbers_cannot_be_read_shows_its_rule_alone():
@@ -202,7 +269,8 @@ def test_the_numbers_of_a_step_are_those_that_the_code_computes():
             chosen = {name: name in opt.variant for key in cls.variants for name in key}
             everything = chosen | {name: x for name, x in vars(opt).items() if isinstance(x, bool)}
             if cls.carry is not None:
-                opt.carry = 0.3
+                count = len(cls.carry) if isinstance(cls.carry, tuple) else 0
+                opt.carry, opt.carry_before = (carried([x] * count if count else x, cls.carry) for x in (0.3, 0.2))
             for known, t in itertools.product([chosen, everything], [1, 3, 30]):
                 read = [ast.unparse(x) for x in scalars(cls, known).returned]
                 numbers = [eval(x, vars(math) | {"self": opt, "t": t}) for x in read]

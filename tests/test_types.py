@@ -53,6 +53,11 @@ opt.weight_decay = schedules.linear(0.1, 0.0, steps=10)
 by_hand: Callable[[int], float] = lambda step: 0.1 / (1 + step)
 opt.lr = by_hand
 opt.groups = {"b*": {"lr": 0.1}}
+opt.bounds = [0.0, 1]
+opt.bounds = None
+opt.frozen = "embed*"
+opt.frozen = ["a", "b"]
+patterns: tuple[str, ...] = opt.frozen
 twice: float = 2 * opt.lr
 average: float | None = opt.ema
 norm: float | None = opt.grad_norm
@@ -63,6 +68,7 @@ with opt.averaged(params):
 found: fastoptim.FlatDict | None = opt.averages
 steps: int = opt.iter
 other = fastoptim.Adam(0.1, beta1=0.8, eps=1e-8, eps_hat=False, accumulate=2)
+more = fastoptim.Adam(cautious=True, bounds=(0, None), nonnegative=True, frozen=("a*", "b"))
 flat = fastoptim.flatten(params)
 opt.update(flat, flat.zeros_like())
 fastoptim.save("file", params, opt)
@@ -83,6 +89,8 @@ Adam(0.1, 0.9, 0.999, 1e-8, True, 0.1)
 Adam(clip_norm="1")
 opt.iter = 3
 opt.accumulate = 1.5
+opt.bounds = 3
+Adam(frozen=3)
 x: str = opt.lr
 """
 

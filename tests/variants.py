@@ -25,6 +25,10 @@ KINDS = {
     "eta_plus": "above 1",
     "min_step_size": "positive",
     "max_step_size": "positive",
+    "clip_threshold": "positive",
+    "d0": "positive",
+    "growth_rate": "limit of growth",
+    "beta2_decay": "negative",
     "eps_hat": "switch",
     "eps_in_root": "switch",
     "steps": "count",
@@ -37,8 +41,20 @@ KINDS = {
 # The words of a choice, without the default.
 WORDS = {"scale": ["match_rms_adamw"], "axes": ["out_in"]}
 # Values that a few steps of the tests reach: those of most kinds follow from the default, see `variants_of`.
-VALUES = {"alpha_warmup": 3, "beta3_warmup": 4, "eta_plus": 1.3, "min_step_size": 0.04, "max_step_size": 0.06}
-VALUES |= {"precondition_frequency": 2}
+VALUES = {
+    "alpha_warmup": 3,
+    "beta3_warmup": 4,
+    "eta_plus": 1.3,
+    "min_step_size": 0.04,
+    "max_step_size": 0.06,
+    "t0": 2,
+    "warmup_steps": 3,
+    "beta2_decay": -0.6,
+    "clip_threshold": 0.8,
+    "d0": 0.01,
+    "growth_rate": 1.1,
+    "precondition_frequency": 2,
+}
 # With these, a step depends continuously on its gradients. The bases of longer sides do not: see tests/test_soap.py.
 CONTINUOUS = {"max_precondition_dim": 1}
 VALUES |= CONTINUOUS
@@ -65,6 +81,19 @@ def switched_off(cls):
     """What switches off the options that an optimizer has on: the rule alone is left."""
     off = options_of(fastoptim.Optimizer)
     return {name: off[name] for name in changed_options(cls)}
+
+
+def accepted(cls, options):
+    """The options without those that an optimizer refuses, such as `ema` beside evaluation parameters of its own."""
+    return {name: value for name, value in options.items() if not _refuses(cls, name, value)}
+
+
+def _refuses(cls, name, value):
+    try:
+        cls(**{name: value})
+    except ValueError:
+        return True
+    return False
 
 
 def kind_of(cls, name):
@@ -131,6 +160,8 @@ WRONG_OF_KIND = {
     "nonnegative": [*NUMBER, -1e-9, 10**400],
     "positive": [*NUMBER, 0, 1e-40],
     "fraction": [*NUMBER, -1e-9, 1, 1.0, 2],
+    "negative": [*NUMBER, -1.1, 0],
+    "limit of growth": [0.9, math.nan, math.inf, "1", [1.0]],
     "optional fraction": [*(x for x in NUMBER if x is not None), 1, 2],
     "inner fraction": [*NUMBER, 0, 1],
     "above 1": [*NUMBER, 1, 0.5],
@@ -142,6 +173,13 @@ WRONG_OF_KIND = {
 WRONG = {
     "weight_decay": NUMBER,
     "decoupled": [*SWITCH, lambda step: True],
+    "cautious": [*SWITCH, "scaled", lambda step: True],
+    "bounds": [
+        *(0, "01", {0: 1}, lambda step: (0, 1)),
+        *((0,), (0, 1, 2), ("0", 1), ([0.1], 1)),
+        *((1, 0), (math.nan, 1), (0, math.nan), (math.inf, None), (None, -math.inf), (0, 1e39)),
+    ],
+    "nonnegative": SWITCH,
     "clip_norm": POSITIVE,
     "clip_value": POSITIVE,
     "grad_scale": [*POSITIVE, -2, None],
@@ -151,6 +189,7 @@ WRONG = {
     "maximize": SWITCH,
     "zero_grads": SWITCH,
     "groups": [3, "W", [("W", {})], {"W": 3}, {"b": 0.1}, {"W": None}, {3: {"lr": 0.1}}, {1: {}}],
+    "frozen": [3, None, b"W", ["W", 3], {"W"}, {"W": 1}, lambda step: "W"],
     "capturable": SWITCH,
     "adamw": [None, 3, True, ["b*", 3], {"b*": 1}, lambda name: True],
 }

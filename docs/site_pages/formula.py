@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from site_pages.latex import UnprintableError, latex
-from site_pages.scalars import Replaced, assigned, scalars, tree_of, value_of
+from site_pages.scalars import Replaced, WithCarry, assigned, carry_names, scalars, tree_of
 from site_pages.symbols import indexed, symbol
 
 
@@ -34,27 +34,48 @@ def formula(cls: Any, variant: tuple[str, ...] = (), **known: bool) -> Formula:
     Raises:
         UnprintableError: the rule or `scalars` has something that has no form as mathematics here.
     """
-    stage = cls.variant_stages[variant]
-    tree, known = tree_of(stage.rule), {name: name in variant for key in cls.variants for name in key} | known
+    known = {name: name in variant for key in cls.variants for name in key} | known
+    before = WithCarry(carry_names(cls), {"carry": "t-1"})
+    returned = scalars(cls, known, "next_carry").returned if cls.carry is not None else []
+    carried = {name: before.visit(x) for name, x in zip(carry_names(cls), returned, strict=True)}
+    return _formula(cls, cls.variant_stages[variant][-1], known, carried)
+
+
+def evaluation(cls: Any) -> Formula:
+    """The parameters that an optimizer computes to evaluate with, called x.
+
+    Raises:
+        UnprintableError: as `formula`.
+    """
+    return _formula(cls, cls.evaluation_stage, {}, {}, "evaluation_scalars")
+
+
+def _formula(
+    cls: Any, stage: Any, known: Mapping[str, bool], carried: Mapping[str, ast.expr], method: str = "scalars"
+) -> Formula:
+    """The numbers of a stage, and its equations."""
+    is_step = method == "scalars"
+    tree, read = tree_of(stage.rule), scalars(cls, known, method)
+    carry = WithCarry(carry_names(cls), {"carry": "t", "carry_before": "t-1"})
     p, g, *others = [x.arg for x in tree.args.args]
     slots, names = others[: len(stage.slots)], others[len(stage.slots) :]
-    read = scalars(cls, known)
-    values = dict(zip(names, read.returned, strict=True))
+    values = {name: carry.visit(x) for name, x in zip(names, read.returned, strict=True)}
     inside = {name: value for name, value in values.items() if _is_short(value)}
     numbers = {name: value for name, value in values.items() if name not in inside}
-    carried = {} if cls.carry is None else {CARRY: value_of(cls, "next_carry", known)}
-    named = {name: value for name, value in read.named.items() if name not in numbers and not _is_short(value)}
-    symbols = {name: symbol(name, "t") for name in numbers}
-    symbols |= {name: symbol(name, "t-1") for name in (p, *slots)} | {g: symbol(g, "t")}
-    made = _Rule([p, *slots], symbols, inside).equations([*_decay(cls, p, g), *tree.body])
-    return Formula(_numbers(numbers, named, carried), made)
-
-
-CARRY = "carry"
+    every = {name: carry.visit(x) for name, x in read.named.items()}
+    named = {name: value for name, value in every.items() if name not in numbers and not _is_short(value)}
+    symbols = {name: symbol(name, "t") for name in numbers} | carry.symbols
+    symbols |= {name: symbol(name, "t-1" if is_step else "t") for name in (p, *slots)} | {g: symbol(g, "t")}
+    body = [*_decay(cls, p, g), *tree.body] if is_step else tree.body
+    made = _Rule([p, *slots] if is_step else ["x"], symbols, inside).equations(body)
+    return Formula(_numbers(numbers, named, carried, carry.symbols), made)
 
 
 def _numbers(
-    numbers: Mapping[str, ast.expr], named: Mapping[str, ast.expr], carried: Mapping[str, ast.expr]
+    numbers: Mapping[str, ast.expr],
+    named: Mapping[str, ast.expr],
+    carried: Mapping[str, ast.expr],
+    symbols: Mapping[str, str],
 ) -> list[tuple[str, str]]:
     """The equations of a step's numbers, each behind those that it needs.
 
@@ -62,30 +83,30 @@ def _numbers(
         numbers: those of the rule.
         named: numbers with a name of their own, which others consist of. Those that are not needed are left out.
         carried: what is carried on from the step, if anything is.
+        symbols: of what is carried.
     """
-    left = {name: indexed(name) for name in named}
-    now, before = ({CARRY: symbol(CARRY, index)} for index in ("t", "t-1"))
-    last = _ByName(named)
-    found = [(symbol(name, "t"), latex(last.visit(x), left | before)) for name, x in carried.items()]
-    found += [(symbol(name, "t"), latex(last.visit(x), left | now)) for name, x in numbers.items()]
-    needed = last.used
+    left = {**symbols, **{name: indexed(name) for name in named}}
+    first, last, of_rule = _ByName({**named, **numbers}), _ByName(named), {name: symbol(name, "t") for name in numbers}
+    found = [(symbol(name, "t"), latex(first.visit(x), left | of_rule)) for name, x in carried.items()]
+    found += [(symbol(name, "t"), latex(last.visit(x), left)) for name, x in numbers.items()]
+    needed = first.used | last.used
     for i, (name, value) in reversed([*enumerate(named.items())]):
         if name in needed:
             earlier = _ByName(dict([*named.items()][:i]))
-            found.insert(0, (left[name], latex(earlier.visit(copy.deepcopy(value)), left | now)))
+            found.insert(0, (left[name], latex(earlier.visit(copy.deepcopy(value)), left)))
             needed |= earlier.used
     return found
 
 
 class _ByName(ast.NodeTransformer):
-    """Puts names in the place of the expressions that they stand for, and of what an optimizer carries."""
+    """Puts names in the place of the expressions that they stand for."""
 
     def __init__(self, named: Mapping[str, ast.expr]) -> None:
         self.names = {ast.dump(value): name for name, value in named.items()}
         self.used: set[str] = set()
 
     def visit(self, node: ast.AST) -> Any:
-        name = CARRY if isinstance(node, ast.Attribute) and node.attr == CARRY else self.names.get(ast.dump(node))
+        name = self.names.get(ast.dump(node))
         if name is None:
             return self.generic_visit(node)
         self.used.add(name)
@@ -108,7 +129,7 @@ def _decay(cls: Any, p: str, g: str) -> list[ast.stmt]:
 def _is_short(value: ast.expr) -> bool:
     """Whether a number needs no name of its own: `self.lr`, `1 - self.beta1`, a constant."""
     match value:
-        case ast.BinOp(left=ast.Constant(), right=ast.Attribute()) | ast.Attribute() | ast.Constant():
+        case ast.BinOp(left=ast.Constant(), right=ast.Attribute()) | ast.Attribute() | ast.Name() | ast.Constant():
             return True
     return False
 
@@ -117,7 +138,7 @@ class _Rule:
     """Goes through a rule's statements; `symbols` has what each of its variables is called at the time."""
 
     def __init__(self, outputs: list[str], symbols: dict[str, str], inside: Mapping[str, ast.expr]) -> None:
-        self.outputs, self.symbols, self.inputs = outputs, symbols, set(symbols)
+        self.outputs, self.symbols, self.inputs = outputs, symbols, {*symbols, *outputs}
         self.inside = Replaced(inside, {})
 
     def equations(self, body: list[ast.stmt]) -> list[tuple[str, str]]:

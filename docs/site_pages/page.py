@@ -2,18 +2,23 @@
 
 import inspect
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import fastoptim
 from site_pages.docstring import citation, described, paper
 from site_pages.equivalents import table
-from site_pages.formula import formula
+from site_pages.formula import Formula, evaluation, formula
 from site_pages.latex import UnprintableError
+from site_pages.scalars import carry_names
 from site_pages.symbols import symbol
 
 NOTES = Path(__file__).parents[1] / "optimizers" / "notes"
 FLOAT = 4  # bytes of a float32
+EVALUATION = """\
+Within `with opt.averaged(params):`, the arrays hold these numbers, computed from the parameters and the state. Evaluate
+with them, and export them. See [Export the right weights](../guides/training-loop.md#export-the-right-weights)."""
 
 
 def optimizers() -> list[Any]:
@@ -84,34 +89,43 @@ def _arguments(cls: Any, said: list[tuple[str, str]]) -> str:
 
 
 def _formulas(cls: Any) -> list[str]:
-    """The formula and its code; then those of each variant."""
+    """The formula and its code; then those of each variant, and of the parameters to evaluate with."""
     parts = [_legend(cls)]
-    for variant, stage in cls.variant_stages.items():
+    for variant, stages in cls.variant_stages.items():
         if variant:
             parts.append(f"### With {' and '.join(f'`{name}`' for name in variant)}")
-        parts += [*_equations(cls, variant), *_source(stage.rule)]
+        parts += [*_equations(cls, variant), *_source(stages[-1].rule)]
+    if cls.evaluation is not None:
+        parts += ["### The parameters to evaluate with", EVALUATION, *_printed(lambda: evaluation(cls))]
+        parts += _source(cls.evaluation)
     return parts
 
 
 def _legend(cls: Any) -> str:
     numbers = [x.name for x in [*_own(cls), *_changed(cls)] if not isinstance(x.default, bool)]
     names = ", ".join(f"${symbol(name)}$ is `{name}`" for name in numbers)
-    slots = dict.fromkeys(slot for stage in cls.variant_stages.values() for slot in stage.slots)
+    slots = dict.fromkeys(slot for stages in cls.variant_stages.values() for slot in stages[-1].slots)
     state = f", ${', '.join(map(symbol, slots))}$ the state, zero at first" if slots else ""
-    carry = "" if cls.carry is None else rf" ${symbol('carry')}$ goes from step to step, ${cls.carry:g}$ at first."
+    carried = cls.carry if isinstance(cls.carry, tuple) else () if cls.carry is None else (cls.carry,)
+    first = [f"${symbol(name)}$, ${number:g}$ at first" for name, number in zip(carry_names(cls), carried, strict=True)]
+    carry = f" From step to step go {'; '.join(first)}." if carried else ""
     begin = rf"$\theta$ is an element of a parameter, $g$ of its gradient{state}. Steps count from $t = 1$."
     return f"{begin}{carry} {names}."
 
 
 def _equations(cls: Any, variant: tuple[str, ...]) -> list[str]:
+    return _printed(lambda: formula(cls, variant))
+
+
+def _printed(make: Callable[[], Formula]) -> list[str]:
     try:
-        found = formula(cls, variant)
+        found = make()
     except UnprintableError:  # the source says it
         return []
-    if not found.numbers:
-        return [_aligned(found.rule)]
-    numbers = "The numbers of step $t$, computed once in float64:", _aligned(found.numbers)
-    return [*numbers, "Then, for each element:", _aligned(found.rule)]
+    parts = []
+    if found.numbers:
+        parts += ["The numbers of step $t$, computed once in float64:", _aligned(found.numbers)]
+    return [*parts, *(["Then, for each element:"] if parts else []), _aligned(found.rule)]
 
 
 def _source(rule: Any) -> list[str]:
@@ -133,9 +147,12 @@ def _traffic(cls: Any) -> str:
     rows = {
         "the formula alone": bytes_,
         "with `clip_norm`, which reads the gradients once more": bytes_ + FLOAT,
-        "with `ema`, which reads and writes the averages": bytes_ + 2 * FLOAT,
-        "with both": bytes_ + 3 * FLOAT,
     }
+    if cls.evaluation is None:
+        rows |= {
+            "with `ema`, which reads and writes the averages": bytes_ + 2 * FLOAT,
+            "with both": bytes_ + 3 * FLOAT,
+        }
     lines = [f"| {what} | {count} |" for what, count in rows.items()]
     read = " and ".join(["the parameter", *([_names(cls.slots)] if cls.slots else [])])
     return "\n".join([

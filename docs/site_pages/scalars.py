@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from site_pages.latex import UnprintableError
-from site_pages.symbols import indexed
+from site_pages.symbols import indexed, symbol
 
 
 def tree_of(function: Callable[..., Any]) -> ast.FunctionDef:
@@ -86,23 +86,58 @@ class Numbers(NamedTuple):
     named: dict[str, ast.expr]
 
 
-def scalars(cls: Any, switches: Mapping[str, bool]) -> Numbers:
+def scalars(cls: Any, switches: Mapping[str, bool], method: str = "scalars") -> Numbers:
     """What `scalars` of an optimizer computes. What it calls of the class's other methods is put in its place.
 
     Args:
         cls: the optimizer's class.
         switches: hyperparameters that are known, by name.
+        method: another one that returns numbers: `evaluation_scalars`, or `next_carry`.
 
     Raises:
         UnprintableError: it has loops, or something else that is not known here.
     """
-    reader = _Reader(cls, switches)
-    return Numbers(reader.returned(tree_of(cls.scalars).body, {}, _elements), reader.named)
+    reader, is_one = _Reader(cls, switches), method == "next_carry" and not isinstance(cls.carry, tuple)
+    split = (lambda value: [value]) if is_one else _elements
+    return Numbers(reader.returned(tree_of(getattr(cls, method)).body, {}, split), reader.named)
 
 
-def value_of(cls: Any, method: str, switches: Mapping[str, bool]) -> ast.expr:
-    """What another method of the class computes of `t`; see `scalars`."""
-    return _Reader(cls, switches).called(method, [ast.Name("t", ast.Load())])
+def carry_names(cls: Any) -> tuple[str, ...]:
+    """What the numbers that an optimizer carries are called; none where nothing is carried."""
+    if not isinstance(cls.carry, tuple):
+        return () if cls.carry is None else ("carry",)
+    return getattr(cls.carry, "_fields", tuple(f"carry{i}" for i in range(1, len(cls.carry) + 1)))
+
+
+class WithCarry(ast.NodeTransformer):
+    """Puts variables in the place of `self.carry`, `self.carry.x` and `self.carry[0]`, and of `self.carry_before`.
+
+    Args:
+        names: of the numbers that are carried.
+        indices: by attribute, such as `carry`, the index of its numbers.
+
+    Attributes:
+        symbols: of the variables.
+    """
+
+    def __init__(self, names: tuple[str, ...], indices: Mapping[str, str]) -> None:
+        self.names, self.indices = names, indices
+        self.symbols = {f"{name} {index}": symbol(name, index) for name in names for index in indices.values()}
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        match node:
+            case ast.Attribute(value=ast.Attribute(attr=which), attr=name) if which in self.indices:
+                return ast.Name(f"{name} {self.indices[which]}")
+            case ast.Attribute(attr=which) if which in self.indices:
+                return ast.Name(f"{self.names[0]} {self.indices[which]}")
+        return node
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
+        match node:
+            case ast.Subscript(value=ast.Attribute(attr=which), slice=ast.Constant(value=int(i))):
+                if which in self.indices:
+                    return ast.Name(f"{self.names[i]} {self.indices[which]}")
+        return node
 
 
 class _Reader:
@@ -174,6 +209,8 @@ def _elements(node: ast.expr) -> list[ast.expr]:
             return [x for element in elements for x in _spread(element)]
         case ast.IfExp(test=test, body=body, orelse=orelse):
             return _either(test, _elements(body), _elements(orelse))
+        case ast.Call(func=ast.Name(), args=elements, keywords=named):  # a named tuple
+            return [*elements, *(x.value for x in named)]
     raise UnprintableError(ast.unparse(node))
 
 

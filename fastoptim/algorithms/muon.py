@@ -65,7 +65,7 @@ class Muon(Optimizer):
         scale: how long the step is: "original" for `lr * sqrt(max(1, outputs / inputs))`; "match_rms_adamw" for
             `lr * 0.2 * sqrt(max(inputs, outputs))`, which suits an `lr` and a decay that were found for AdamW.
         axes: "in_out" for weights with a row for each input, as in `x @ W`; "out_in" as in PyTorch, `x @ W.T`.
-        adamw_lr: learning rate of other arrays, at least 0. In `groups`, `lr` holds for them, too.
+        adamw_lr: learning rate of other arrays, at least 0. It also multiplies their decay.
         beta1, beta2: the parts of their first and second moment that stay from one step to the next, in [0, 1).
         adamw_eps: what keeps their division from zero, at least 0.
         adamw: glob patterns of names that follow AdamW though they are matrices: embeddings and the last layer.

@@ -71,6 +71,10 @@ class GpuMemory:
             address = stream_address(stream) or next((info.stream for info in infos if info.stream), 0)
             transfer.clear([(info.address, info.nbytes) for info in infos], infos[0].device or 0, address)
 
+    def wait(self) -> None:
+        """Wait until all is done that the current GPU was asked to do."""
+        cuda.synchronize()
+
     def current(self, infos: Iterable[TensorInfo]) -> AbstractContextManager[Any]:
         """Within it, new arrays are on the GPU that these are on."""
         context: AbstractContextManager[Any] = cuda.gpus[next((info.device or 0 for info in infos if info.size), 0)]

@@ -9,6 +9,7 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 ALIGNMENT = 64  # bytes: a cache line
+LARGE, PAGE, MIDDLE = 2**17, 4096, 2112  # bytes
 
 
 class Memory(Protocol):
@@ -38,6 +39,9 @@ class Memory(Protocol):
     def clear(self, arrays: Iterable[Any], stream: Any = None) -> None:
         """Set arrays to zero, on a GPU in the order of a stream."""
 
+    def wait(self) -> None:
+        """Wait until all is done that a GPU was asked to do."""
+
     def current(self, infos: Iterable[Any]) -> AbstractContextManager[Any]:
         """Within it, new arrays are on the device that these are on."""
 
@@ -49,10 +53,15 @@ class HostMemory:
     alignment = 1
 
     def zeros(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """`np.zeros(shape, dtype)` that begins at a multiple of `ALIGNMENT`."""
+        """`np.zeros(shape, dtype)` that begins at a multiple of `ALIGNMENT`.
+
+        A large one begins in the middle of a page, as large arrays of NumPy begin at the start of one. Where addresses
+        differ by a multiple of a page, a processor takes a load for one that depends on the store before it.
+        """
         size = math.prod(shape) * dtype.itemsize
-        memory = np.zeros(size + ALIGNMENT, np.uint8)
-        start = -memory.ctypes.data % ALIGNMENT
+        is_large = size >= LARGE
+        memory = np.zeros(size + (PAGE if is_large else ALIGNMENT), np.uint8)
+        start = (MIDDLE - memory.ctypes.data) % PAGE if is_large else -memory.ctypes.data % ALIGNMENT
         return memory[start : start + size].view(dtype).reshape(shape)
 
     def address(self, array: Array) -> int:
@@ -76,6 +85,9 @@ class HostMemory:
         """Set arrays to zero."""
         for array in arrays:
             array[...] = 0
+
+    def wait(self) -> None:
+        """There is nothing to wait for."""
 
     def current(self, infos: Iterable[Any]) -> AbstractContextManager[Any]:
         """There is one device."""

@@ -22,8 +22,10 @@ SWITCHED_ON: dict[str, Any] = {
     "clip_norm": 1.0,
     "clip_value": 1.0,
     "weight_decay": 0.01,
+    "bounds": (-1.0, 1.0),
     "ema": 0.9,
     "groups": {"*": {}},
+    "frozen": (),  # kernels do not know of it
 }
 EPOCHS = 30  # every optimizer is past 95 % by then
 SEEDS = 2**32  # what scikit-learn takes

@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from itertools import pairwise
 from statistics import median
@@ -99,9 +100,12 @@ def train(optimizer: Optimizer, data: Digits, seed: int, epochs: int, on_epoch: 
     for _ in range(epochs):
         losses.append(_epoch(network, data, rng, step, batch_size(type(optimizer), data)))
         on_epoch()
+    evaluates_itself = type(optimizer).evaluation is not None
+    with optimizer.averaged(network.params) if evaluates_itself else nullcontext():
+        accuracy = network.accuracy(data.test, data.test_labels)
     return Training(
         type(optimizer).__name__,
-        network.accuracy(data.test, data.test_labels),
+        accuracy,
         losses,
         1e6 * median(update_times),
         1e6 * median(plain_times) if plain_times else None,

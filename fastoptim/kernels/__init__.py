@@ -17,8 +17,10 @@ class Kernels:
 
     Attributes:
         fused: the options that the passes include beside the rule.
+        owner: the optimizer's name, for errors and the log.
         scalar_names: of a step's numbers, in order.
         why_not_alone: what else a step does, in words, so that nobody can make one with a kernel alone.
+        writes_state: whether the rule returns the state. One that returns `p` alone leaves the state as it is.
     """
 
     def __init__(
@@ -29,10 +31,12 @@ class Kernels:
         owner: str = "a rule",
         per_array: PerArray = NO_SUMS,
         why_not_alone: str = "",
+        writes_state: bool = True,
     ) -> None:
-        self._rule, self._slots, self.fused, self._owner, self._per_array = rule, slots, fused, owner, per_array
+        self._rule, self._slots, self.fused, self.owner, self._per_array = rule, slots, fused, owner, per_array
         self.why_not_alone = why_not_alone
         self.scalar_names = signature(rule, slots, fused).scalars[per_array.number_count :]
+        self.writes_state = writes_state
         self._variants: dict[Fused, Kernels] = {}
         self._measuring: dict[Any, BlockKernels] = {}
 
@@ -41,7 +45,7 @@ class Kernels:
         if fused == self.fused:
             return self
         if fused not in self._variants:
-            others = self._owner, self._per_array, self.why_not_alone
+            others = self.owner, self._per_array, self.why_not_alone, self.writes_state
             self._variants[fused] = Kernels(self._rule, self._slots, fused, *others)
         return self._variants[fused]
 
@@ -53,7 +57,8 @@ class Kernels:
     @cached_property
     def on_cpu(self) -> CpuKernels:
         """The passes that `Optimizer.update` runs on host arrays."""
-        return CpuKernels(self._rule, self._slots, self.fused, self._owner, self._per_array)
+        others = self.owner, self._per_array, self.writes_state
+        return CpuKernels(self._rule, self._slots, self.fused, *others)
 
     def measuring(self, names: tuple[str, ...], per_array: PerArray) -> BlockKernels:
         """The passes on the host that also sum over arrays what these statistics need."""
@@ -67,12 +72,12 @@ class Kernels:
         """The kernels that `Optimizer.update` runs on arrays on a GPU."""
         from fastoptim.kernels.cuda.elementwise import CudaKernels  # needs the package numba-cuda
 
-        return CudaKernels(self._rule, self._slots, self.fused, self._owner)
+        return CudaKernels(self._rule, self._slots, self.fused, self.owner, self._per_array, self.writes_state)
 
     def _alone(self, kernel: Any) -> Any:
         """A public kernel, where it is all of a step."""
         if self.why_not_alone:
-            raise TypeError(f"{self._owner} {self.why_not_alone}: expected opt.update to be called")
+            raise TypeError(f"{self.owner} {self.why_not_alone}: expected opt.update to be called")
         return kernel
 
     @property

@@ -5,6 +5,9 @@ from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any
 
+from numba import types
+from numba.extending import overload
+
 from fastoptim.kernels.jit import jitable
 from fastoptim.kernels.rule import fingerprint
 
@@ -27,4 +30,26 @@ def adapted(function: Callable[..., Any], names: Sequence[str]) -> Callable[...,
     text = f"def {function.__name__}({', '.join(taken)}):\n    return own({', '.join(arguments_of(function))})\n"
     exec(text, variables)  # numba needs named arguments, and so does whoever asks for a rule's names
     made: Callable[..., Any] = jitable()(variables[function.__name__])
+    vars(made)["adapted_from"] = function  # for errors
     return made
+
+
+def one_float(returned: Any) -> Any:
+    """What a function of sums returned, as a float. Anything but a number is refused when it is compiled."""
+    return float(returned)
+
+
+@overload(one_float, strict=False)
+def _one_float_overload(returned: Any) -> Callable[..., Any]:
+    check_float(returned)
+    return lambda returned: float(returned)
+
+
+def check_float(returned: Any) -> None:
+    """Refuse a type that is no number.
+
+    Raises:
+        TypeError
+    """
+    if not isinstance(returned, types.Float | types.Integer | types.Boolean):
+        raise TypeError(f"the function returned {returned}; expected one float")

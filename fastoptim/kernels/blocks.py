@@ -5,6 +5,7 @@ depends on sizes alone. So the sums have the same bits for any number of threads
 """
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from fastoptim.kernels.rule import fingerprint
 from fastoptim.kernels.storage import Storage
 from fastoptim.kernels.table import BLOCKS, END, GRAD, NUMBERS, PARAM, SCALAR_ROW, SUMS, PerArray, columns
 
+PART = 4 * LANES  # elements of a block at once: what they add to its sums stays in the first cache meanwhile
 F8 = np.empty(0)
 
 
@@ -77,9 +79,9 @@ class BlockKernels:
     ) -> None:
         sources = fingerprint(fuse, memory, reduce, unroll, storage, jit)
         self._identity = *identity, values, *written, *map(len, per_array[:2]), f"{sources:x}"
-        self._element, self._written, self._values = element, tuple(written), values
-        self._scalars, self._per_array = scalars, per_array
-        self._what, self._rule, self._zero_grads = what, rule, zero_grads
+        self.element, self.written, self.values = element, tuple(written), values
+        self.scalars, self.per_array = scalars, per_array
+        self.what, self.rule, self.zero_grads = what, rule, zero_grads
         self._passes: dict[tuple[Storage, ...], Pass] = {}
 
     def pass_for(self, storages: tuple[Storage, ...]) -> Pass:
@@ -88,49 +90,54 @@ class BlockKernels:
             self._passes[storages] = self._pass(storages)
         return self._passes[storages]
 
-    def _update_block(self, storages: tuple[Storage, ...], identity: Sequence[object]) -> Callable[..., Any]:
-        """`(arrays, values, scalars)`: update the elements of a block, and write down what is summed of each."""
+    @cached_property
+    def on_gpu(self) -> Any:
+        """The same for arrays on a GPU."""
+        from fastoptim.kernels.cuda.reductions import CudaBlocks  # needs the package numba-cuda
+
+        return CudaBlocks(self)
+
+    def _update_part(self, storages: tuple[Storage, ...], identity: Sequence[object]) -> Callable[..., Any]:
+        """`(arrays, values, scalars)`: update some elements, and write down what is summed of each."""
         load_all, element, written = (
             unroll.load([x.load for x in storages]),
-            self._element,
-            unroll.select(self._written),
+            self.element,
+            unroll.select(self.written),
         )
-        stores = [storages[i].store for i in self._written] + [storages[PARAM].store] * self._values
-        store_all, has_zero_grads = unroll.store(stores), self._zero_grads
+        stores = [storages[i].store for i in self.written] + [storages[PARAM].store] * self.values
+        store_all, has_zero_grads = unroll.store(stores), self.zero_grads
 
         @jitable(*identity)
-        def update_block(arrays: Any, values: Any, scalars: Any) -> None:
+        def update_part(arrays: Any, values: Any, scalars: Any) -> None:
             targets = written(arrays) + values
             for i in range(arrays[PARAM].size):
                 store_all(targets, i, element(*load_all(arrays, i), *scalars))
                 if has_zero_grads:
                     arrays[GRAD][i] = 0
 
-        return update_block
+        return update_part
 
     def _pass(self, storages: tuple[Storage, ...]) -> Pass:
         identity = *self._identity, *(each.dtype.char for each in storages)
-        row_bytes = columns(len(storages), self._per_array) * WORD
+        row_bytes = columns(len(storages), self.per_array) * WORD
         end, blocks_end, sums_at, scalar_row = (row_bytes + x * WORD for x in (END, BLOCKS, SUMS, SCALAR_ROW))
-        arrays_at, update_block, count = operands_at(storages), self._update_block(storages, identity), self._scalars
-        like, itemsize, values = np.empty(0, storages[PARAM].dtype), storages[PARAM].itemsize, self._values
-        numbers_of, in_own_dtype = numbers_of_array(self._per_array, len(storages)), unroll.cast(count)
+        arrays_at, update_part, count = operands_at(storages), self._update_part(storages, identity), self.scalars
+        like, itemsize, values = np.empty(0, storages[PARAM].dtype), storages[PARAM].itemsize, self.values
+        numbers_of, in_own_dtype = numbers_of_array(self.per_array, len(storages)), unroll.cast(count)
         rows = unroll.rows(values)
 
         @jitable(*identity)
-        def sum_of(x: Any, lanes: Any) -> Any:
-            lanes[:] = 0.0
+        def add_to(lanes: Any, x: Any) -> None:
             whole = x.size - x.size % LANES
             for start in range(0, whole, LANES):
                 for lane in range(LANES):
                     lanes[lane] += x[start + lane]
             for lane in range(x.size - whole):
                 lanes[lane] += x[whole + lane]
-            return added_pairwise(lanes)
 
         def update_blocks(table: Any, scalars: Any, start: Any, stop: Any) -> None:
             """Update the blocks `start` to `stop`, counted through all arrays."""
-            scratch, lanes = np.empty((values, BLOCK), like.dtype), np.empty(LANES)
+            scratch, lanes = np.empty((values, PART), like.dtype), np.empty((values, LANES))
             row, begin, element = table, 0, 0
             while start < stop:
                 behind, last = word_at(row + blocks_end), word_at(row + end)
@@ -139,13 +146,18 @@ class BlockKernels:
                     of_the_step = numbers_of(row, like) + in_own_dtype(numbers, like)
                     sums = array_at(word_at(row + sums_at), F8, (behind - begin) * values)
                     while start < min(behind, stop):
-                        first = (start - begin) * BLOCK
-                        size = min(BLOCK, last - element - first)
-                        update_block(arrays_at(row, first, size), rows(scratch, 0, size), of_the_step)
+                        at, block_end = (start - begin) * BLOCK, min((start - begin + 1) * BLOCK, last - element)
+                        lanes[:] = 0.0
+                        while at < block_end:
+                            size = min(PART, block_end - at)
+                            update_part(arrays_at(row, at, size), rows(scratch, 0, size), of_the_step)
+                            for i in range(values):
+                                add_to(lanes[i], scratch[i, :size])
+                            at += size
                         for i in range(values):
-                            sums[(start - begin) * values + i] = sum_of(scratch[i, :size], lanes)
+                            sums[(start - begin) * values + i] = added_pairwise(lanes[i])
                         start += 1
                 begin, element = behind, last
                 row += row_bytes
 
-        return Pass(update_blocks, *identity, what=self._what, rule=self._rule)
+        return Pass(update_blocks, *identity, what=self.what, rule=self.rule)

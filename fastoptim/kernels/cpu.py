@@ -11,7 +11,7 @@ from numba.extending import overload
 
 from fastoptim.kernels import fuse, jit, memory, storage, unroll
 from fastoptim.kernels.blocks import BlockKernels, numbers_of_array
-from fastoptim.kernels.fuse import NOTHING, Fused, around, signature, typed
+from fastoptim.kernels.fuse import NOTHING, Fused, around, signature, typed, typed_alone
 from fastoptim.kernels.jit import compiled, jitable, name_apart
 from fastoptim.kernels.launch import Pass
 from fastoptim.kernels.measures import measured
@@ -30,11 +30,18 @@ class CpuKernels:
     """One rule's loops for the CPU. Each is compiled, or loaded from numba's cache, when it is first needed."""
 
     def __init__(
-        self, rule: Rule, slots: int, fused: Fused = NOTHING, owner: str = "a rule", per_array: PerArray = NO_SUMS
+        self,
+        rule: Rule,
+        slots: int,
+        fused: Fused = NOTHING,
+        owner: str = "a rule",
+        per_array: PerArray = NO_SUMS,
+        writes_state: bool = True,
     ) -> None:
         self._rule, self._slots, self._fused, self._owner, self._per_array = rule, slots, fused, owner, per_array
+        self._writes_state = writes_state
         self._names = signature(rule, slots, fused)
-        bits = "".join(str(int(option)) for option in fused)
+        bits = "".join(str(int(option)) for option in fused) + "r" * (not writes_state)
         sources = fingerprint(rule, fuse, memory, unroll, storage, jit)
         self._identity = rule.__name__, slots, bits, *map(len, per_array[:2]), f"{sources:x}"
         count = len(arguments(rule)) - 2 - slots
@@ -42,7 +49,10 @@ class CpuKernels:
         rule = jitable(*self._identity)(
             FunctionType(rule.__code__, rule.__globals__, rule.__name__, None, rule.__closure__)
         )
-        self._element = jitable(*self._identity)(around(rule, count, slots, fused, typed))
+        as_tuple = typed if writes_state else typed_alone
+        self._element = jitable(*self._identity)(
+            around(rule, count, slots, fused, as_tuple, rescale=per_array.number_count - 1)
+        )
         self.passes: dict[tuple[Storage, ...], Pass] = {}
 
     def pass_for(self, storages: tuple[Storage, ...]) -> Pass:
@@ -70,7 +80,8 @@ class CpuKernels:
     def _update_elements(self, storages: tuple[Storage, ...]) -> Callable[..., Any]:
         """`(arrays, scalars)`: the update of all elements of the operands' arrays."""
         load_all, element = unroll.load([each.load for each in storages]), self._element
-        store_all = unroll.store([each.store for each in (storages[0], *storages[2:])])
+        stored = (storages[0], *storages[2:]) if self._writes_state else storages[:1]
+        store_all = unroll.store([each.store for each in stored])
         has_zero_grads = self._fused.zero_grads
 
         # A function of its own, over arrays: written inline in a parallel loop it does not vectorise.

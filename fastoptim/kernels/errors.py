@@ -2,14 +2,18 @@
 
 import dis
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import PurePath
 from typing import Any
 
+from numba import njit, types
+
+from fastoptim.kernels.adapt import arguments_of, check_float
+
 # What numba's message has of interest, the most telling first.
 TELLING = (
-    r"the rule returned [^\n]*",
+    r"the (?:rule|function) returned [^\n]*",
     r"NameError: [^\n]*",
     r"Untyped global name '[^']*'[^\n]*",
     r"Unknown attribute [^\n]*",
@@ -24,8 +28,14 @@ class RuleError(TypeError):
 
 
 @contextmanager
-def explaining(rule: Any) -> Iterator[None]:
-    """Within it, what the compiler raises becomes a `RuleError` that names the rule and the line."""
+def explaining(rule: Any, kind: str = "rule") -> Iterator[None]:
+    """Within it, what the compiler raises becomes a `RuleError` that names the rule and the line.
+
+    Args:
+        rule: it, or what was made of it to take other arguments.
+        kind: what it is called.
+    """
+    rule = getattr(rule, "adapted_from", rule)
     try:
         yield
     except (OSError, MemoryError):  # no fault of the rule
@@ -34,7 +44,24 @@ def explaining(rule: Any) -> Iterator[None]:
         text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # colours of a terminal
         found = next((match[0] for pattern in TELLING if (match := re.search(pattern, text))), text.partition("\n")[0])
         where = f"{rule.__code__.co_filename}, line {_line(rule.__code__, found, text)}"
-        raise RuleError(f"the rule {rule.__name__} ({where}) cannot be compiled: {' '.join(found.split())}") from error
+        why = " ".join(found.split())
+        raise RuleError(f"the {kind} {rule.__name__} ({where}) cannot be compiled: {why}") from error
+
+
+@contextmanager
+def explaining_functions(functions: Sequence[Callable[..., Any]]) -> Iterator[None]:
+    """Within it, what the compiler raises becomes a `RuleError` that names one of these functions of floats."""
+    try:
+        yield
+    except (OSError, MemoryError):
+        raise
+    except Exception:  # the compiler does not say which function it was: each by itself
+        for function in functions:
+            with explaining(function, "function"):
+                alone, floats = njit(function), (types.float64,) * len(arguments_of(function))
+                alone.compile(floats)
+                check_float(alone.overloads[floats].signature.return_type)
+        raise
 
 
 def _line(code: Any, found: str, text: str) -> int:

@@ -17,6 +17,9 @@ class Fused(NamedTuple):
         clip_value: the gradient is limited to an interval around zero.
         weight_decay: a part of the parameter is added to the gradient.
         decoupled: a part of the parameter is taken from the parameter.
+        cautious: what the rule does to the parameter is taken back where it goes against the gradient.
+        rescaled: what is left of it is made longer, by a number of the array that a stage before has counted.
+        bounds: the parameter is brought into an interval.
         ema: a moving average follows the parameter; it lies behind the state.
         clip_norm: the gradient is multiplied by `clip_coef`, the last scalar, which depends on all gradients.
         zero_grads: the gradient is set to zero afterwards. The loops do that, as a rule cannot write to gradients.
@@ -26,14 +29,22 @@ class Fused(NamedTuple):
     clip_value: bool = False
     weight_decay: bool = False
     decoupled: bool = False
+    cautious: bool = False
+    rescaled: bool = False
+    bounds: bool = False
     ema: bool = False
     clip_norm: bool = False
     zero_grads: bool = False
 
     @property
     def scalars(self) -> tuple[str, ...]:
-        """The names of the scalars that come behind those of the rule: one for each of the first six options."""
-        return tuple(name for name, included in zip(self._fields[:6], self, strict=False) if included)
+        """The names of the scalars that come behind those of the rule, in the order of `SCALARS`."""
+        return tuple(name for option, names in SCALARS.items() if getattr(self, option) for name in names)
+
+    @property
+    def changes_elements(self) -> bool:
+        """Whether the function of one element is more than the rule."""
+        return any(self._replace(zero_grads=False))
 
     def described(self, owner: str) -> str:
         """An optimizer with these options, in words: "Adam with clip_norm, ema"."""
@@ -42,6 +53,17 @@ class Fused(NamedTuple):
 
 
 NOTHING = Fused()
+# The scalars of each option that has some. The order is that of a row of scalars. `clip_norm` has to stay last: a GPU
+# keeps its number, `clip_coef`, apart from the others, as it is computed there.
+SCALARS: dict[str, tuple[str, ...]] = {
+    "grad_scale": ("grad_scale",),
+    "clip_value": ("clip_value",),
+    "weight_decay": ("weight_decay",),
+    "decoupled": ("decoupled",),
+    "bounds": ("low", "high"),
+    "ema": ("ema",),
+    "clip_norm": ("clip_norm",),
+}
 
 
 class Signature(NamedTuple):
@@ -57,10 +79,20 @@ def signature(rule: Rule, slots: int, fused: Fused) -> Signature:
     return Signature(names[:slots] + ("average",) * fused.ema, names[slots:] + fused.scalars)
 
 
-def around(rule: Rule, count: int, slots: int, fused: Fused, as_tuple: Rule, is_last: bool = True) -> Rule:
+def around(
+    rule: Rule,
+    count: int,
+    slots: int,
+    fused: Fused,
+    as_tuple: Rule,
+    *,
+    is_last: bool = True,
+    counts: bool = False,
+    rescale: int = 0,
+) -> Rule:
     """The function of one element: `(p, g, *state[, average], *scalars) -> (p, *state[, average])`.
 
-    Its order: what is done to the gradient, weight decay, the rule, the average.
+    Its order: what is done to the gradient, weight decay, the rule, what is taken back of it, the bounds, the average.
 
     Args:
         rule: callable where this function will be.
@@ -69,16 +101,22 @@ def around(rule: Rule, count: int, slots: int, fused: Fused, as_tuple: Rule, is_
         fused: the options to include.
         as_tuple: `(returned, p, state) -> ` what a rule returned, as a tuple.
         is_last: whether the rule returns the new parameter, so that what follows from that is done, too.
+        counts: return nothing but whether the rule goes against the gradient.
+        rescale: with `rescaled`, the place of its number among the rule's scalars.
     """
-    if not any(fused[:6]):
+    if not fused.changes_elements:
         return lambda p, g, *numbers: as_tuple(rule(p, g, *numbers), p, numbers[:slots])
     first = slots + fused.ema
     behind = first + count
     places = {name: behind + i for i, name in enumerate(fused.scalars)}
     # Numba takes these closed-over values for constants, and leaves out the branches that are never taken.
-    has_scale, has_clip_value, has_decay, has_decoupled, has_average, has_clip_norm, _ = fused
-    has_average = has_average and is_last
-    scale, limit, decay, shrink, weight, clip_coef = (places.get(name, 0) for name in Fused._fields[:6])
+    has_scale, has_clip_value, has_decay, has_decoupled, is_cautious, is_rescaled, has_bounds, *others = fused
+    has_average, has_clip_norm, _ = others
+    is_cautious, has_bounds, has_average = (x and is_last for x in (is_cautious, has_bounds, has_average))
+    rescale += first
+    scale, limit, decay, shrink, low, high, weight, clip_coef = (
+        places.get(name, 0) for names in SCALARS.values() for name in names
+    )
 
     def element(p: Any, g: Any, *numbers: Any) -> Any:
         if has_scale and has_clip_norm:
@@ -94,6 +132,20 @@ def around(rule: Rule, count: int, slots: int, fused: Fused, as_tuple: Rule, is_
         if has_decoupled:
             p = p - numbers[shrink] * p
         new = as_tuple(rule(p, g, *numbers[:slots], *numbers[first:behind]), p, numbers[:slots])
+        if counts:
+            return ((new[0] < p) if g > 0 else (new[0] > p) if g < 0 else False,)
+        if is_cautious:
+            # A product of step and gradient would be 0 for two small numbers. And `p if ... else q` as the last word
+            # becomes a store under a mask, with which AMD's processors take 5 times as long.
+            q = p if g == 0 else new[0]
+            lower, higher = p if q > p else q, p if q < p else q
+            kept = lower if g > 0 else higher
+            if is_rescaled:
+                kept = p + numbers[rescale] * (kept - p)
+            new = (kept,) + new[1:]
+        if has_bounds:
+            q = new[0]
+            new = (numbers[low] if q < numbers[low] else numbers[high] if q > numbers[high] else q,) + new[1:]
         if has_average:
             return new + (numbers[slots] + numbers[weight] * (new[0] - numbers[slots]),)
         return new
@@ -104,6 +156,11 @@ def around(rule: Rule, count: int, slots: int, fused: Fused, as_tuple: Rule, is_
 def typed(updated: Any, element: Any, state: Any) -> Any:
     """What a rule returned, as a tuple. Anything but p and the state in the element's own type is refused."""
     return _checked(updated, element, 1 + len(state))
+
+
+def typed_alone(updated: Any, element: Any, state: Any) -> Any:
+    """What a rule that leaves the state as it is has returned, as a tuple of `p` alone."""
+    return _checked(updated, element, 1)
 
 
 def typed_values(updated: Any, element: Any, others: Any) -> Any:
@@ -122,6 +179,11 @@ def _checked(updated: Any, element: Any, count: int) -> Any:
 def _typed_overload(updated: Any, element: Any, state: Any) -> Callable[..., Any]:
     few = "Return a tuple of p and each slot" if len(state) else "Return p alone, as there is no state"
     return _as_tuple(updated, element, 1 + len(state), "p and the new state", few)
+
+
+@overload(typed_alone, strict=False)
+def _typed_alone_overload(updated: Any, element: Any, state: Any) -> Callable[..., Any]:
+    return _as_tuple(updated, element, 1, "p", "Return p alone, as the state stays as it is")
 
 
 @overload(typed_values, strict=False)

@@ -5,7 +5,7 @@ them for, and the part of the work that is to be done. Numba compiles parallel l
 loop for all passes, and a new rule costs one small compilation.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from numba import prange, types
 from numba.extending import intrinsic
 
 from fastoptim.kernels import jit, memory, threads
-from fastoptim.kernels.errors import explaining
+from fastoptim.kernels.errors import explaining, explaining_functions
 from fastoptim.kernels.jit import compiled, name_apart
 from fastoptim.kernels.memory import WORD, word_at
 from fastoptim.kernels.rule import fingerprint
@@ -36,15 +36,23 @@ class Pass:
         function: to be compiled.
         content: what it was made for.
         what: a description of it for the log.
-        rule: the user's function in it, for errors.
+        rule: the user's rule in it, for errors.
+        functions: the user's other functions in it, for errors.
         options: of the compiler.
     """
 
     def __init__(
-        self, function: Callable[..., None], *content: object, what: str, rule: Any = None, **options: Any
+        self,
+        function: Callable[..., None],
+        *content: object,
+        what: str,
+        rule: Any = None,
+        functions: Sequence[Callable[..., Any]] = (),
+        **options: Any,
     ) -> None:
         name_apart(function, *content)
-        self._rule = rule
+        self._explaining = nullcontext if rule is None else partial(explaining, rule)
+        self._functions = functions
         self.dispatcher = compiled(function, what, no_cfunc_wrapper=False, **options)
         self._address = 0
 
@@ -53,10 +61,10 @@ class Pass:
         """Where the machine code is.
 
         Raises:
-            RuleError: the rule in it cannot be compiled.
+            RuleError: the rule in it, or another function, cannot be compiled.
         """
         if not self._address:
-            with explaining(self._rule) if self._rule is not None else nullcontext():
+            with self._explaining(), explaining_functions(self._functions):
                 self.dispatcher.compile(SIGNATURE)
             result = self.dispatcher.overloads[SIGNATURE.args]
             self._address = result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)

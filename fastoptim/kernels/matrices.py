@@ -30,7 +30,7 @@ class Matrices(NamedTuple):
             takes the matrix's shape, and by name what it needs of the hyperparameters that are no schedules. Where there
             is no state, the first function gets None.
         for_others: from names of hyperparameters to others, whose values they have for arrays that follow the rule:
-            `{"lr": "adamw_lr"}`. In a group that says `lr`, that is the `lr` of all its names.
+            `{"lr": "adamw_lr"}`.
     """
 
     function: Callable[..., Any]

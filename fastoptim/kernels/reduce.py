@@ -114,7 +114,8 @@ def _build(own: Storage) -> Pass:
             cut += CUT
 
     # Fused with an addition, an exact square is rounded once all the same, so that it changes no bit.
-    return Pass(sum_blocks, *identity, what="the norm", **({} if wide else {"fastmath": {"contract"}}))
+    options: dict[str, Any] = {} if wide else {"fastmath": {"contract"}}
+    return Pass(sum_blocks, *identity, what="the norm", **options)
 
 
 PASSES = {dtype: _build(storage_of(dtype)) for dtype in DTYPES}

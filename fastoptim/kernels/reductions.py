@@ -8,13 +8,14 @@ import numpy as np
 from fastoptim.kernels import fuse
 from fastoptim.kernels.adapt import adapted
 from fastoptim.kernels.blocks import BlockKernels
-from fastoptim.kernels.fuse import Fused, around, typed_values
+from fastoptim.kernels.fuse import Fused, around, typed, typed_values
 from fastoptim.kernels.jit import jitable
 from fastoptim.kernels.launch import Launch
 from fastoptim.kernels.rule import Rule, arguments, fingerprint
 from fastoptim.kernels.storage import storage_of
 from fastoptim.kernels.table import GRAD, PerArray
 from fastoptim.kernels.totals import TotalsKernels
+from fastoptim.kernels.traffic import Used, used_by
 from fastoptim.kernels.unroll import repeat
 
 
@@ -51,6 +52,8 @@ class ReductionKernels:
         over_all: whether it sums over all arrays together.
         fused: the options of the step. What is done to the gradient before the rule is done here, too.
         owner: the optimizer's name, for the log.
+        counts: whether the rule is the last one of a step, and the elements are counted that it moves against the
+            gradient. Nothing is written then.
     """
 
     def __init__(
@@ -65,24 +68,27 @@ class ReductionKernels:
         over_all: bool,
         fused: Fused,
         owner: str,
+        counts: bool = False,
     ) -> None:
-        self._made_of = rule, sums, functions, slots, per_array, before, scalars, over_all
-        self.over_all = over_all
+        self._made_of, self._counts = (rule, sums, functions, slots, per_array, before, scalars, over_all), counts
+        self.over_all, self.fused = over_all, fused
         self._owner, self.values = owner, len(sums)
         self._variants: dict[Fused, ReductionKernels] = {fused: self}
-        own = [name for name in arguments(rule)[2:] if name in slots]
+        own = [] if counts else [name for name in arguments(rule)[2:] if name in slots]
         row = scalars + fused.scalars
         given = (name if name in before else f"_later_{name}" for name in per_array.given)
         whole = adapted(rule, ("p", "g", *slots, *per_array.slots, *given, *scalars))
         bits = "".join(str(int(option)) for option in fused)
-        identity = rule.__name__, len(slots), bits, f"{fingerprint(whole, fuse):x}"
+        identity = rule.__name__, len(slots), bits, int(counts), f"{fingerprint(whole, fuse):x}"
         count, same = len(own) + len(sums) - 1, repeat(len(own) + len(sums) - 1)
 
         @jitable(*identity, count)
         def as_values(updated: Any, p: Any, state: Any) -> Any:
             return typed_values(updated, p, same(p))
 
-        element = around(whole, per_array.number_count + len(scalars), len(slots), fused, as_values, is_last=False)
+        numbers = per_array.number_count + len(scalars)
+        as_tuple = typed if counts else as_values
+        element = around(whole, numbers, len(slots), fused, as_tuple, is_last=False, counts=counts)
         written = [GRAD + 1 + slots.index(name) for name in own]
         self.on_blocks = BlockKernels(
             jitable(*identity)(element), written, len(sums), len(row), per_array, identity,
@@ -92,10 +98,17 @@ class ReductionKernels:
             sums, functions, before, row, 2 + len(slots) + fused.ema, per_array, owner, over_all
         )
 
+    @property
+    def used(self) -> Used:
+        """What its rule reads and changes."""
+        rule, slots = self._made_of[0], self._made_of[3]
+        own = [name for name in arguments(rule)[2:] if name in slots]
+        return used_by(rule, ("p", "g", *own), own)
+
     def including(self, fused: Fused) -> "ReductionKernels":
         """The same with other options."""
         if fused not in self._variants:
-            self._variants[fused] = ReductionKernels(*self._made_of, fused, self._owner)
+            self._variants[fused] = ReductionKernels(*self._made_of, fused, self._owner, self._counts)
         return self._variants[fused]
 
 
@@ -108,6 +121,11 @@ class Summed(NamedTuple):
     def values(self) -> int:
         """How many values of an element it sums over an array."""
         return self.kernels.values
+
+    @property
+    def used(self) -> Used:
+        """What it reads and writes of an element, without options."""
+        return self.kernels.used
 
     def including(self, fused: Fused) -> "Summed":
         """The same with options in the same pass."""
@@ -123,6 +141,18 @@ class Summed(NamedTuple):
             own = totals.pass_for(storage_of(group.dtype)).address
             found.append(Launch(own, group.table, group.scalars, group.arrays, 1, group.blocks))
         return found
+
+    def launches_on_gpu(self, groups: Sequence[Any], order: int) -> list[Any]:
+        """The launches that run it on a GPU."""
+        blocks, totals = self.kernels.on_blocks.on_gpu, self.kernels.on_totals.on_gpu
+        return [*(blocks.prepare(group) for group in groups), *totals.prepare(groups, order)]
+
+    def sources_for_gpu(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> list[Any]:
+        """The kernels that it runs on a GPU for a dtype."""
+        blocks, totals = self.kernels.on_blocks.on_gpu, self.kernels.on_totals.on_gpu
+        key = dtype, self.kernels.fused.clip_norm, on_device
+        builds = [totals.build, totals.build_common] if self.kernels.over_all else [totals.build]
+        return [blocks.build(*key, self.kernels.on_totals.operands), *(build(*key) for build in builds)]
 
 
 def block_launch(kernels: BlockKernels, group: Group) -> Launch:

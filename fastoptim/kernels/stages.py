@@ -1,7 +1,10 @@
 """What a step is made of: stages, each of which goes over all arrays before the next one begins."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple, Protocol, Self
+
+import numpy as np
 
 from fastoptim.kernels import Kernels
 from fastoptim.kernels.adapt import adapted, arguments_of
@@ -9,10 +12,12 @@ from fastoptim.kernels.cpu import LINE
 from fastoptim.kernels.fuse import NOTHING, Fused
 from fastoptim.kernels.launch import Launch
 from fastoptim.kernels.matrices import Matrices, Prepared, keep_gradient, take_update
+from fastoptim.kernels.reduction_names import check_function, check_names
 from fastoptim.kernels.reductions import Group, ReductionKernels, Summed, block_launch
 from fastoptim.kernels.rule import Rule, arguments, is_rule
 from fastoptim.kernels.storage import storage_of
 from fastoptim.kernels.table import NO_SUMS, PerArray
+from fastoptim.kernels.traffic import Used, used_by
 
 
 class Stage(Protocol):
@@ -28,6 +33,12 @@ class Stage(Protocol):
             groups: the arrays of each dtype.
             order: the address of `ArraySums.order_of`, for what sums over all arrays.
         """
+
+    def launches_on_gpu(self, groups: Sequence[Any], order: int) -> list[Any]:
+        """The launches that run it on a GPU, for a `GpuGroup` of each dtype."""
+
+    def sources_for_gpu(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> list[Any]:
+        """The kernels that it runs on a GPU for a dtype, see `inspect`."""
 
 
 class Elementwise(NamedTuple):
@@ -55,9 +66,18 @@ class Elementwise(NamedTuple):
         """How many numbers of a step `scalars` returns."""
         return self.kernels.scalar_count
 
+    @property
+    def used(self) -> Used:
+        """What it reads and writes of an element, without options."""
+        return used_by(self.rule, ("p", "g", *self.slots), ("p", *self.slots))
+
     def including(self, fused: Fused) -> "Elementwise":
         """The same with options in the same pass."""
         return self._replace(kernels=self.kernels.including(fused))
+
+    def rescaled(self) -> "tuple[Summed, Elementwise]":
+        """A stage that counts where the rule goes against the gradient, and the same with what follows from that."""
+        return _rescaled(self)
 
     def measuring(self, names: tuple[str, ...]) -> "Elementwise | Measured":
         """The same with statistics of these names."""
@@ -72,6 +92,33 @@ class Elementwise(NamedTuple):
             Launch(compiled.address, x.table, x.scalars, x.elements, LINE, x.elements)
             for compiled, x in zip(passes, groups, strict=True)
         ]
+
+    def launches_on_gpu(self, groups: Sequence[Any], order: int) -> list[Any]:
+        """The launches that run it on a GPU."""
+        return [
+            self.kernels.on_gpu.prepare(*group[:3], device=group.device, clip_coef=group.clip_coef) for group in groups
+        ]
+
+    def sources_for_gpu(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> list[Any]:
+        """The kernel that it runs on a GPU for a dtype."""
+        return [self.kernels.on_gpu.build(dtype, many, on_device)]
+
+
+def cautious_scale(kept: float, size: float) -> float:
+    """The factor of Liang et al. 2024, Algorithm 1, by which the steps of the elements that make one are longer."""
+    return size / (kept + 1)
+
+
+@cache
+def _rescaled(stage: Elementwise) -> "tuple[Summed, Elementwise]":
+    before, slots, kernels = stage.per_array, stage.slots, stage.kernels
+    scalars, fused = kernels.scalar_names[: kernels.scalar_count - len(kernels.fused.scalars)], kernels.fused
+    per_array = PerArray(before.slots, (*before.given, cautious_scale.__name__), is_summed=True)
+    what = stage.rule, ("kept",), (cautious_scale,), slots, per_array, before.given, scalars
+    counted = Summed(ReductionKernels(*what, False, fused, kernels.owner, counts=True))
+    rule = adapted(stage.rule, ("p", "g", *slots, *per_array.slots, *per_array.given, *scalars))
+    last = Kernels(rule, len(slots), fused, kernels.owner, per_array)
+    return counted, Elementwise(stage.rule, slots, last, per_array)
 
 
 class Measured(NamedTuple):
@@ -102,6 +149,16 @@ class Measured(NamedTuple):
         kernels = self.stage.kernels.measuring(self.names, self.per_array)
         return [block_launch(kernels, group) for group in groups]
 
+    def launches_on_gpu(self, groups: Sequence[Any], order: int) -> list[Any]:
+        """The launches that run it on a GPU."""
+        kernels = self.stage.kernels.measuring(self.names, self.per_array).on_gpu
+        return [kernels.prepare(group) for group in groups]
+
+    def sources_for_gpu(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> list[Any]:
+        """The kernel that it runs on a GPU for a dtype."""
+        kernels, operands = self.kernels.measuring(self.names, self.per_array).on_gpu, self.kernels.on_gpu.operands
+        return [kernels.build(dtype, self.kernels.fused.clip_norm, on_device, operands)]
+
 
 class Reduction:
     """Sums over each array that a step needs before its rule, and numbers that are computed of them.
@@ -118,7 +175,7 @@ class Reduction:
             numbers of the state are those of `shared_slots`, and the step's numbers those of the first name.
 
     Raises:
-        TypeError: the rule is not declared, or there is neither a sum nor a function.
+        TypeError: the rule is not declared, there is no sum or no function, or a function has no name.
     """
 
     def __init__(
@@ -128,6 +185,8 @@ class Reduction:
             raise TypeError(f"Reduction: its rule {rule!r} is not declared, put @fastoptim.rule before it")
         if isinstance(sums, str) or not sums or not functions:
             raise TypeError(f"Reduction: expected names of sums and functions of them, got {sums!r} and {functions!r}")
+        for function in functions:
+            check_function(function)
         self.rule, self.sums, self.functions, self.over_all = rule, tuple(sums), functions, over_all
 
     @property
@@ -155,13 +214,10 @@ def stages_of(
         matrices: how matrices are updated, whose function takes some of the step's numbers.
 
     Raises:
-        TypeError: the rule is not declared, or has other slots.
+        TypeError: the rule is not declared, or has other slots; a name means two things, or is not known in time.
     """
-    if not is_rule(rule):
-        raise TypeError(f"{owner}: its rule {rule!r} is not declared, put @fastoptim.rule before it")
-    names = arguments(rule)[2:]
-    if names[: len(slots)] != slots:
-        raise TypeError(f"{owner}: its slots are {slots}, but its rule has {names} behind p and g")
+    _check_rule(owner, rule, slots)
+    check_names(owner, rule, slots, array_slots, reductions)
     if not reductions and not matrices:
         return (Elementwise(rule, slots, Kernels(rule, len(slots), owner=owner)),)
     given = tuple(dict.fromkeys(name for each in reductions for name in each.results))
@@ -184,6 +240,20 @@ def matrix_stages(owner: str, matrices: Matrices, scalars: tuple[str, ...]) -> t
     prepared = ReductionKernels(keep_gradient, (), (), update, per_array, (), scalars, False, NOTHING, owner)
     last = Kernels(adapted(take_update, ("p", "g", "update", *scalars)), 1, owner=owner, per_array=per_array)
     return Prepared(prepared), Elementwise(take_update, update, last, per_array)
+
+
+def evaluation_stage(owner: str, rule: Any, slots: tuple[str, ...]) -> Elementwise:
+    """The stage of a rule that returns `p` alone, and leaves the state as it is. For arguments and errors see above."""
+    _check_rule(owner, rule, slots)
+    return Elementwise(rule, slots, Kernels(rule, len(slots), owner=owner, writes_state=False))
+
+
+def _check_rule(owner: str, rule: Any, slots: tuple[str, ...]) -> None:
+    if not is_rule(rule):
+        raise TypeError(f"{owner}: its rule {rule!r} is not declared, put @fastoptim.rule before it")
+    names = arguments(rule)[2:]
+    if names[: len(slots)] != slots:
+        raise TypeError(f"{owner}: its slots are {slots}, but its rule has {names} behind p and g")
 
 
 def scalars_of(

@@ -2,12 +2,13 @@
 
 import zlib
 from collections.abc import Callable, Collection, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from fastoptim.kernels import adapt, jit, memory, reduce, storage, unroll
-from fastoptim.kernels.adapt import adapted
+from fastoptim.kernels.adapt import adapted, one_float
 from fastoptim.kernels.blocks import numbers_at_addresses
 from fastoptim.kernels.jit import jitable
 from fastoptim.kernels.launch import Pass
@@ -46,22 +47,22 @@ class TotalsKernels:
         owner: str,
         over_all: bool,
     ) -> None:
-        self._sums, self._functions, self._scalars = tuple(sums), tuple(functions), tuple(scalars)
-        self._before, self._operands, self._per_array, self._owner = before, operands, per_array, owner
-        self._over_all = over_all
+        self.sums, self.functions, self.scalars = tuple(sums), tuple(functions), tuple(scalars)
+        self._before, self.operands, self.per_array, self.owner = before, operands, per_array, owner
+        self.over_all = over_all
         self._passes: dict[Storage, Pass] = {}
 
     @property
     def known_names(self) -> tuple[str, ...]:
         """What a function may take: sums, the array's elements, numbers given before, its state, the step's numbers."""
-        given = (name if name in self._before else f"_later_{name}" for name in self._per_array.given)
-        return *self._sums, "size", *given, *self._per_array.slots, *self._scalars
+        given = (name if name in self._before else f"_later_{name}" for name in self.per_array.given)
+        return *self.sums, "size", *given, *self.per_array.slots, *self.scalars
 
     @property
     def targets(self) -> list[tuple[int, int]]:
         """Where each result goes: its place among what is given, and that among the array's slots, -1 if it is none."""
-        slots, given = self._per_array.slots, self._per_array.given
-        names = [function.__name__ for function in self._functions]
+        slots, given = self.per_array.slots, self.per_array.given
+        names = [function.__name__ for function in self.functions]
         return [(given.index(name), slots.index(name) if name in slots else -1) for name in names]
 
     def pass_for(self, own: Storage) -> Pass:
@@ -70,25 +71,32 @@ class TotalsKernels:
             self._passes[own] = self._pass(own)
         return self._passes[own]
 
+    @cached_property
+    def on_gpu(self) -> Any:
+        """The same for arrays on a GPU."""
+        from fastoptim.kernels.cuda.reductions import CudaTotals  # needs the package numba-cuda
+
+        return CudaTotals(self)
+
     def results(self) -> Callable[..., Any]:
         """`(known) -> ` what the functions return, one after the other, as a tuple."""
         names, chain = list(self.known_names), jitable("known")(lambda known: known)
-        for function in self._functions:
+        for function in self.functions:
             chain = _extended(chain, adapted(function, names), function.__name__)
             names.append(function.__name__)
         return chain
 
     def _pass(self, own: Storage) -> Pass:
-        sources = fingerprint(*self._functions, adapt, memory, reduce, unroll, storage, jit)
-        columns_ = columns(self._operands, self._per_array)
-        names = zlib.crc32(repr((self._sums, self.known_names, self.targets)).encode())
+        sources = fingerprint(*self.functions, adapt, memory, reduce, unroll, storage, jit)
+        columns_ = columns(self.operands, self.per_array)
+        names = zlib.crc32(repr((self.sums, self.known_names, self.targets)).encode())
         identity = columns_, own.dtype.char, f"{names:x}", f"{sources:x}"
-        row_bytes, count, values = columns_ * WORD, len(self._scalars), len(self._sums)
+        row_bytes, count, values = columns_ * WORD, len(self.scalars), len(self.sums)
         end, blocks_end, sums_at, numbers_at, scalar_row = (
             row_bytes + x * WORD for x in (END, BLOCKS, SUMS, NUMBERS, SCALAR_ROW)
         )
-        like, itemsize, given = np.empty(0, own.dtype), own.itemsize, len(self._per_array.given)
-        slots_at, slots = self._operands * WORD, len(self._per_array.slots)
+        like, itemsize, given = np.empty(0, own.dtype), own.itemsize, len(self.per_array.given)
+        slots_at, slots = self.operands * WORD, len(self.per_array.slots)
         totals_of, all_sums, results = _totals(values), unroll.cast(values), self.results()
         as_floats, all_given = unroll.cast(count), unroll.cast(given)
         slots_of, store_results = numbers_at_addresses(slots, slots_at), _stores(self.targets, slots_at)
@@ -129,9 +137,11 @@ class TotalsKernels:
                 row = word_at(table + (1 + 3 * i) * WORD)
                 store_results(row, array_at(word_at(row + numbers_at), F8, given), found[known_count:])
 
-        if self._over_all:
-            return Pass(compute_common_numbers, *identity, what=f"{self._owner}'s numbers of all arrays")
-        return Pass(compute_numbers, *identity, what=f"{self._owner}'s numbers of each array")
+        if self.over_all:
+            what = f"{self.owner}'s numbers of all arrays"
+            return Pass(compute_common_numbers, *identity, what=what, functions=self.functions)
+        what = f"{self.owner}'s numbers of each array"
+        return Pass(compute_numbers, *identity, what=what, functions=self.functions)
 
 
 def _extended(before: Any, function: Any, name: str) -> Any:
@@ -140,7 +150,7 @@ def _extended(before: Any, function: Any, name: str) -> Any:
     @jitable(before.__name__, name)
     def chain(known: Any) -> Any:
         values = before(known)
-        return values + (float(function(*values)),)
+        return values + (one_float(function(*values)),)
 
     return chain
 

@@ -9,9 +9,11 @@ from typing import Any, ClassVar, TypeVar
 from fastoptim.kernels import Kernels
 from fastoptim.kernels.matrices import Matrices
 from fastoptim.kernels.rule import Rule
-from fastoptim.kernels.stages import Reduction, matrix_stages, stages_of
+from fastoptim.kernels.stages import Elementwise, Reduction, evaluation_stage, matrix_stages, stages_of
+from fastoptim.settings.carry import Carry
+from fastoptim.settings.carry import declared as declared_carry
 from fastoptim.settings.documented import documented
-from fastoptim.settings.fields import AlwaysOff, Field, Switch
+from fastoptim.settings.fields import AlwaysNone, AlwaysOff, Field, Switch
 from fastoptim.settings.options import Options
 from fastoptim.settings.rows import WrongScalarsError, numbers_of
 
@@ -55,9 +57,14 @@ class Algorithm(Options):
         stages: what a step is made of: the reductions, and the rule, element by element.
         matrix_stages: what is around the function of `matrices`.
         kernels: the rule's kernels, to call them yourself.
-        carry: a number that `scalars` needs from all steps before, such as a product of momentums. A class that has one
-            sets it to the number before the first step, and `next_carry` returns the number after each step. Each name
-            has its own: it is counted, saved and restored with the name's steps. `scalars` reads it as `self.carry`.
+        evaluation: a rule `(p, g, *slots, *numbers) -> p` for the parameters that a model is judged with, where these
+            are others than those it is trained with. It has the slots of the rule, leaves the state as it is, and takes
+            `p` for `g`. `with opt.averaged(params):` puts its results in the place of the parameters for a while.
+        carry: a number that `scalars` needs from all steps before, such as a product of momentums; or a tuple of
+            numbers, which may be a named one. A class that has one sets it to what it is before the first step, and
+            `next_carry` returns what it is after each step. Each name has its own: it is counted, saved and restored
+            with the name's steps. `scalars` reads it as `self.carry`.
+        carry_before: while `scalars` is asked, the carry before the step, where `carry` is the one after it.
         full_batch: whether steps need the gradient of all data, as the noise of small batches misleads them.
     """
 
@@ -75,7 +82,10 @@ class Algorithm(Options):
     variant_stages: ClassVar[Mapping[tuple[str, ...], Stages]]
     _number: ClassVar[int]
     _shaping: ClassVar[frozenset[str]] = frozenset()  # names of the fields that say which state a matrix has
-    carry: ClassVar[float | None] = None
+    evaluation: ClassVar[Rule | None] = None
+    evaluation_stage: ClassVar[Elementwise | None] = None
+    carry: ClassVar[Carry] = None
+    carry_before: ClassVar[Carry] = None
     full_batch: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -88,6 +98,8 @@ class Algorithm(Options):
             cls.array_slots |= dict.fromkeys(cls.shared_slots, _one_number)
         if "rule" in own or "variants" in own:
             cls._mark_choosing_fields()
+        if "evaluation" in own:
+            cls._refuse_ema()
         super().__init_subclass__(**kwargs)
         if "rule" in own or ("variants" in own and hasattr(cls, "variant_stages")):
             cls.variant_stages = cls._stages_of_variants()
@@ -99,8 +111,11 @@ class Algorithm(Options):
             cls._shaping = frozenset({"groups", *shaping} if shaping else ())
             for attribute, read in OF_THE_STAGES.items():
                 setattr(cls, attribute, _OfTheStages(read))
+        if {"rule", "variants", "slots", "evaluation"} & own.keys():
+            cls._declare_evaluation()
         if hasattr(cls, "variant_stages"):
             cls.__doc__ = documented(cls, Options.__doc__, cls._signature)
+        cls.carry = cls.carry_before = declared_carry(cls.carry, cls.__name__)
         cls._number = next(_numbers)  # the class is complete
 
     @classmethod
@@ -121,6 +136,27 @@ class Algorithm(Options):
                 changed.chooses_rule = name in choosing
             default = own.get(name, field)
             setattr(cls, name, changed if isinstance(default, Field) else changed.with_default(default, cls._fields))
+
+    @classmethod
+    def _refuse_ema(cls) -> None:
+        """Refuse `ema` where there are evaluation parameters: of two averages, nobody knew which one to take."""
+        field: Field = Options._fields["ema"]
+        if cls.evaluation is not None:
+            field = AlwaysNone("the optimizer has evaluation parameters of its own, see `averaged`")
+            field.name = "ema"
+        setattr(cls, field.name, field)
+
+    @classmethod
+    def _declare_evaluation(cls) -> None:
+        rule, cls.evaluation_stage = cls.evaluation, None
+        if rule is None:
+            return
+        owner = f"{cls.__name__}.evaluation"
+        cls.evaluation = staticmethod(rule)
+        cls.evaluation_stage = evaluation_stage(owner, rule, cls.slots)
+        for variant, stages in cls.variant_stages.items():
+            if stages[-1].slots != cls.slots:
+                raise TypeError(f"{owner}: its slots are {cls.slots}, but with {variant} they are {stages[-1].slots}")
 
     @classmethod
     def _stages_of_variants(cls) -> dict[tuple[str, ...], Stages]:
@@ -184,17 +220,24 @@ class Algorithm(Options):
 
         It is called once for each step and each kind of name: names differ in their group, in how many steps they have
         made, and in what they carry. Meanwhile the attributes have the kind's values: those of its group, and what
-        schedules say. So it has to be a pure function of `t`, the hyperparameters and `carry`. It may not count calls,
-        keep numbers for later, or assign attributes.
+        schedules say. So it has to be a pure function of `t`, the hyperparameters, `carry` and `carry_before`. It may
+        not count calls, keep numbers for later, or assign attributes.
 
         Returns:
             A tuple of floats, in the order of the rule's last arguments.
         """
         raise NotImplementedError(f"{type(self).__name__}.scalars(t): expected a tuple of the rule's last arguments")
 
-    def next_carry(self, t: int) -> float | None:
+    def next_carry(self, t: int) -> Carry:
         """The carry after step `t`, where `self.carry` is the one before it. Pure, and called before `scalars`."""
         return self.carry
+
+    def evaluation_scalars(self, t: int) -> tuple[float, ...]:
+        """The numbers that the rule `evaluation` has behind the state, after step `t`.
+
+        It is as pure as `scalars`, and sees the attributes as that one did at step `t`.
+        """
+        return ()
 
     def successive_scalars(self) -> Iterator[tuple[float, ...]]:
         """What `scalars` returns for step 1, 2, 3, ..., without end, with what is carried from one to the next.
@@ -204,10 +247,7 @@ class Algorithm(Options):
         """
         carry = type(self).carry
         for t in itertools.count(1):
-            try:
-                scalars, carry = numbers_of(self, t, carry)
-            finally:
-                vars(self).pop("carry", None)
+            scalars, carry = numbers_of(self, t, carry)
             yield scalars
 
     def complaint(self, error: WrongScalarsError) -> ValueError:

@@ -16,9 +16,10 @@ class Field:
         default: the value where none is given.
         kw_only: whether the constructor takes it as a keyword alone.
         chooses_rule: whether it is one of those that choose the optimizer's rule, see `Algorithm.variants`.
+        is_common: whether all names have the same value, so that no group may have another one.
     """
 
-    chooses_rule = False
+    chooses_rule = is_common = False
 
     def __init__(self, default: Any) -> None:
         self.default = default
@@ -152,6 +153,18 @@ class AlwaysOff(Switch):
         return False
 
 
+class AlwaysNone(Field):
+    """An option that has no place in a class, and why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(None)
+        self.reason, self.kw_only = reason, True
+
+    def check(self, value: Any, fields: Mapping[str, Field]) -> None:
+        if value is not None:
+            raise self.refusal(f"None, as {self.reason}", value)
+
+
 class Count(Field):
     """An integer of at least 1."""
 
@@ -201,6 +214,12 @@ def choice(*among: str) -> Any:
 def switch(default: bool) -> Any:
     """True or False. It may choose another rule, see `variants` of `Optimizer`."""
     return Switch(default)
+
+
+def common(field: Any) -> Any:
+    """The same field with one value for all names: groups cannot change what sums over all arrays are made of."""
+    field.is_common = True
+    return field
 
 
 def option(kind: Callable[[Any], Any], *, default: Any, kw_only: bool) -> Any:

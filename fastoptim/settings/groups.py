@@ -4,11 +4,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastoptim.settings.fields import Field, Switch
-from fastoptim.settings.patterns import Patterns
 
 # The options that may differ from name to name. An optimizer may declare a hyperparameter of the same name. Then the
 # option is off, with this value.
-OFF = {"weight_decay": 0.0, "decoupled": False, "clip_value": None, "maximize": False}
+OFF = {
+    "weight_decay": 0.0,
+    "decoupled": False,
+    "clip_value": None,
+    "maximize": False,
+    "bounds": None,
+    "nonnegative": False,
+}
 
 
 class ReadOnly(Mapping[Any, Any]):
@@ -38,13 +44,7 @@ class Groups(Field):
             return None
         if not isinstance(value, Mapping):
             raise self.refusal("a mapping from glob patterns to hyperparameters, or None", value)
-        may_differ = [
-            name
-            for name, x in fields.items()
-            if (not x.kw_only or name in OFF)
-            and not isinstance(x, Patterns)
-            and not (x.chooses_rule and isinstance(x, Switch))
-        ]
+        may_differ = [name for name, x in fields.items() if _may_differ(x)]
         checked: dict[str, Any] = {}
         for pattern, values in value.items():
             if not isinstance(pattern, str) or not isinstance(values, Mapping):
@@ -59,3 +59,9 @@ class Groups(Field):
                     raise ValueError(f"groups[{pattern!r}]: {error}") from None
             checked[pattern] = ReadOnly(own)
         return ReadOnly(checked)
+
+
+def _may_differ(field: Field) -> bool:
+    """Whether groups may have other values of a field."""
+    chooses_for_all = field.is_common or (field.chooses_rule and isinstance(field, Switch))
+    return (not field.kw_only or field.name in OFF) and not chooses_for_all

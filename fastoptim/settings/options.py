@@ -3,13 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from fastoptim.settings.bounds import Bounds
+from fastoptim.settings.cautious import Cautious
 from fastoptim.settings.data import values_from_data
 from fastoptim.settings.declared import Declared
-from fastoptim.settings.fields import Count, Number, Switch, nonnegative, option
+from fastoptim.settings.fields import Count, Number, Switch, option
+from fastoptim.settings.fields import nonnegative as nonnegative_number  # one of the options is called so
 from fastoptim.settings.groups import OFF, Groups
 from fastoptim.settings.names import Names
-from fastoptim.settings.patterns import first_match
+from fastoptim.settings.patterns import Patterns, first_match
 from fastoptim.settings.plan import Plan
+from fastoptim.settings.rows import evaluation_numbers_of
 
 
 def _scale(default: float) -> Number:
@@ -38,12 +42,20 @@ class Options(Declared):
         weight_decay: this part of the parameter is added to its gradient. It may be a schedule.
         decoupled: take `lr * weight_decay` of the parameter from it instead, as in AdamW (Loshchilov & Hutter 2019,
             https://arxiv.org/abs/1711.05101).
+        cautious: an element stays where it is if the formula moves it along its gradient and not against it (Liang et
+            al. 2024, https://arxiv.org/abs/2411.16085). Decoupled decay is made all the same. With "rescaled" the other
+            elements of an array make longer steps, as in the paper: by its elements over the number of these plus 1.
+        bounds: `(low, high)`: elements that the step has left below low are set to low, above high to high. None is no
+            bound: `(0, None)`. Both numbers are rounded to the parameter's dtype.
+        nonnegative: the same as `bounds=(0, None)`. With both, both hold.
         ema: the part of an average of each parameter that stays from one step to the next. It begins as the parameter
             before the first step. See `averages` and `averaged`.
         zero_grads: set the gradients to zero afterwards, for those who add to them.
         skip_nonfinite: if an element of the gradients is inf or nan, make no step, and count it in `opt.skipped`.
         groups: other values for some names: `{"b*": {"weight_decay": 0.0}}`. The first glob pattern that matches a name
             holds for it. At the first update, each pattern has to match a name of `params`.
+        frozen: a glob pattern of names, or several: these parameters stay as they are, and have no state, no decay and
+            no count. They need no gradients, and those that there are are left alone. Each pattern has to match a name.
         capturable: keep the step count in a GPU's memory, so that CUDA graphs can capture an update.
         statistics: what to measure of each array in the same pass, some of `grad_norm`, `param_norm`, `update_norm`,
             `clipped`, `nan` and `inf`. See `opt.last_statistics`.
@@ -57,12 +69,16 @@ class Options(Declared):
     clip_norm: float | None = option(_limit, default=None, kw_only=True)
     clip_value: float | None = option(_limit, default=None, kw_only=True)
     maximize: bool = option(Switch, default=False, kw_only=True)
-    weight_decay: Number = option(nonnegative, default=0.0, kw_only=True)
+    weight_decay: Number = option(nonnegative_number, default=0.0, kw_only=True)
     decoupled: bool = option(Switch, default=False, kw_only=True)
+    cautious: bool | str = option(Cautious, default=False, kw_only=True)
+    bounds: Bounds = option(Bounds, default=None, kw_only=True)
+    nonnegative: bool = option(Switch, default=False, kw_only=True)
     ema: float | None = option(_ema, default=None, kw_only=True)
     zero_grads: bool = option(Switch, default=False, kw_only=True)
     skip_nonfinite: bool = option(Switch, default=False, kw_only=True)
     groups: Mapping[str, Mapping[str, Any]] | None = option(Groups, default=None, kw_only=True)
+    frozen: Patterns = option(Patterns, default=(), kw_only=True)
     capturable: bool = option(Switch, default=False, kw_only=True)
     statistics: tuple[str, ...] = option(Names, default=(), kw_only=True)
     _off: ClassVar[dict[str, Any]] = {}
@@ -83,6 +99,12 @@ class Options(Declared):
         """
         values = self.hyperparameters()
         return Plan(values, self._fields, self._off, self._for_others, stages, matrix_stages, accumulates)
+
+    def evaluation_plan(self, stage: Any) -> Plan:
+        """The plan of a pass that computes evaluation parameters: with groups, but with no option."""
+        options = (x for x in Options._fields.values() if x.name != "groups" and self._fields[x.name].kw_only)
+        values = {**self.hyperparameters(), **{x.name: x.default for x in options}}
+        return Plan(values, self._fields, OFF, {}, [stage], (), accumulates=False, ask=evaluation_numbers_of)
 
     def value_for(self, name: Any, field: str) -> Any:
         """The value of a field for a parameter: that of its group, or the optimizer's own."""

@@ -10,6 +10,8 @@ from fastoptim.settings.fields import Field
 class Patterns(Field):
     """A glob pattern, or a list or tuple of them; kept as a tuple."""
 
+    is_common = True
+
     if TYPE_CHECKING:
 
         def __get__(self, instance: Any, owner: Any = None) -> tuple[str, ...]: ...

@@ -1,10 +1,11 @@
 """The plan of a step: the options to fuse with the rule, and the numbers of each kind of name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastoptim.kernels.fuse import Fused
 from fastoptim.kernels.table import PerArray
+from fastoptim.settings.carry import Carry
 from fastoptim.settings.fields import Field
 from fastoptim.settings.patterns import Patterns, first_match
 from fastoptim.settings.rows import Kind, Numbers, Rows, WrongScalarsError, numbers_of
@@ -22,6 +23,7 @@ class Plan:
         stages: of a step.
         matrix_stages: of matrices, none where they follow the rule.
         accumulates: whether the gradients are sums of several calls.
+        ask: what asks for the numbers of a step.
 
     Attributes:
         fused: the options that the pass includes.
@@ -33,10 +35,12 @@ class Plan:
         statistics: the option.
         patterns: of the groups.
         name_patterns: all that have to match a name, by the fields that they stand in.
+        frozen: the patterns of names that do not take part.
         clip_norm, skip_nonfinite: the options.
         needs_norm: whether the norm of the gradients has to be known.
         is_plain: whether a step needs the numbers of `scalars` and nothing else.
         capturable: the option.
+        is_direct: whether a call's arrays are looked up as they are: all names take part, and the host counts.
 
     Raises:
         ValueError: the options cannot go together.
@@ -51,9 +55,10 @@ class Plan:
         stages: Sequence[Any],
         matrix_stages: Sequence[Any],
         accumulates: bool,
+        ask: Callable[[Numbers, int, Carry], tuple[Any, Carry]] = numbers_of,
     ) -> None:
-        groups = values["groups"] or {}
-        self.patterns = tuple(groups)
+        groups, self._ask = values["groups"] or {}, ask
+        self.patterns, self.frozen = tuple(groups), values["frozen"]
         of_fields = {name: values[name] for name, field in fields.items() if isinstance(field, Patterns)}
         self.name_patterns: dict[str, tuple[str, ...]] = {"groups": self.patterns, **of_fields}
         self.accumulates, self.fused = accumulates, _fused(values, off, accumulates)
@@ -69,12 +74,12 @@ class Plan:
         self.by_array = self.per_array.is_summed or bool(matrix_stages)
         self.in_order = len(stages) > 1 or bool(matrix_stages)
         self._scalar_count = stages[-1].scalar_count
+        self.is_direct = not (self.capturable or self.frozen)
         schedules = {name: value for name in fields if name != "groups" and callable(value := values[name])}
         self._for_others = for_others
         self._varied = [Varied(values, own, {}, fields, off, self.fused) for own in (schedules, *groups.values())]
         for own in ({}, *groups.values()) if for_others else ():
-            links = {x: y for x, y in for_others.items() if y in own or x not in own}
-            self._varied.append(Varied(values, own, links, fields, off, self.fused))
+            self._varied.append(Varied(values, own, for_others, fields, off, self.fused))
         self._scheduled = [name for name, _, _ in self._varied[0].scheduled]
         others = {*for_others, *for_others.values()}
         self._names = {*self._scheduled, *(name for group in groups.values() for name in group), *others}
@@ -85,8 +90,13 @@ class Plan:
 
     def _with_options(self, stages: Sequence[Any]) -> list[Any]:
         """The stages with the options included, and statistics in the last one."""
-        included = [stage.including(self.fused) for stage in stages]
-        return [*included[:-1], *(last.measuring(self.statistics) for last in included[-1:])]
+        if not stages:
+            return []
+        *included, last = (stage.including(self.fused) for stage in stages)
+        if self.fused.rescaled:
+            counted, last = last.rescaled()
+            included.append(counted)
+        return [*included, last.measuring(self.statistics)]
 
     def is_like(self, other: "Plan") -> bool:
         """Whether steps that were bound for one plan are good for the other."""
@@ -121,7 +131,6 @@ class Plan:
                 values.update(varied.at(step, base) if group else base)
                 self._add_row(rows, numbers, varied, cohort.count + 1, cohort.carry, divisor)
         finally:
-            values.pop("carry", None)
             values.update(kept)
         return rows
 
@@ -135,10 +144,8 @@ class Plan:
         self._add_row(rows, numbers, self._varied[0], t, None, self._grad_scale)
         return rows.scalars[: -1 if self.fused.clip_norm else None]
 
-    def _add_row(
-        self, rows: Rows, numbers: Numbers, varied: Varied, t: int, carry: float | None, divisor: float
-    ) -> None:
-        returned, carry = numbers_of(numbers, t, carry)
+    def _add_row(self, rows: Rows, numbers: Numbers, varied: Varied, t: int, carry: Carry, divisor: float) -> None:
+        returned, carry = self._ask(numbers, t, carry)
         if not isinstance(returned, tuple | list) or len(returned) != self._scalar_count:
             raise WrongScalarsError(repr(returned), t)
         rows.scalars += returned
@@ -158,6 +165,9 @@ def _fused(values: Mapping[str, Any], off: Mapping[str, Any], accumulates: bool)
         clip_value=any(each["clip_value"] is not None for each in members),
         weight_decay=False in decays,
         decoupled=True in decays,
+        cautious=bool(values["cautious"]),
+        rescaled=values["cautious"] == "rescaled",
+        bounds=any(each["nonnegative"] or each["bounds"] is not None for each in members),
         ema=values["ema"] is not None,
         clip_norm=values["clip_norm"] is not None,
         zero_grads=values["zero_grads"] or accumulates,

@@ -2,6 +2,8 @@
 
 from typing import Any, Protocol
 
+from fastoptim.settings.carry import Carry, carried
+
 Kind = tuple[Any, int]  # what tells names apart in a step: their cohort, and the number of their group, 0 for none
 
 
@@ -9,8 +11,8 @@ class Numbers(Protocol):
     """What makes an optimizer's own numbers of a step."""
 
     @property
-    def carry(self) -> float | None:
-        """What is carried into the step, None for nothing."""
+    def carry(self) -> Carry:
+        """What is carried, None for nothing."""
 
     def hyperparameters(self) -> dict[str, Any]:
         """The fields' values by name."""
@@ -18,14 +20,18 @@ class Numbers(Protocol):
     def scalars(self, t: int) -> tuple[float, ...]:
         """The numbers of step `t`."""
 
-    def next_carry(self, t: int) -> float | None:
+    def next_carry(self, t: int) -> Carry:
         """What is carried on from step `t`."""
 
+    def evaluation_scalars(self, t: int) -> tuple[float, ...]:
+        """The numbers of the evaluation parameters after step `t`."""
 
-def numbers_of(numbers: Numbers, t: int, carry: float | None) -> tuple[Any, float | None]:
+
+def numbers_of(numbers: Numbers, t: int, carry: Carry) -> tuple[Any, Carry]:
     """What `scalars` returns for step `t`, and what is carried on from it.
 
-    Meanwhile the attribute `carry` is what is carried on. The caller takes it away again.
+    While `scalars` is asked, the attribute `carry` is what is carried on, and `carry_before` is what was carried into
+    the step.
 
     Args:
         numbers: what makes them.
@@ -33,23 +39,32 @@ def numbers_of(numbers: Numbers, t: int, carry: float | None) -> tuple[Any, floa
         carry: what the step before has carried on, None for nothing.
 
     Raises:
-        TypeError: `next_carry` returns no number.
+        TypeError: `next_carry` returns something else than a carry.
     """
-    if carry is not None:
-        attributes = vars(numbers)
-        attributes["carry"] = carry
-        attributes["carry"] = carry = _carried(numbers, t)
-    return numbers.scalars(t), carry
-
-
-def _carried(numbers: Numbers, t: int) -> float:
-    carry = numbers.next_carry(t)
+    if carry is None:
+        return numbers.scalars(t), None
+    attributes = vars(numbers)
+    attributes["carry"] = attributes["carry_before"] = carry
     try:
-        if isinstance(carry, str) or carry is None:
-            raise TypeError
-        return float(carry)
-    except (TypeError, ValueError):
-        raise TypeError(f"{type(numbers).__name__}.next_carry({t}): expected a number, got {carry!r}") from None
+        returned = numbers.next_carry(t)
+        try:
+            attributes["carry"] = after = carried(returned, carry)
+        except TypeError as error:
+            raise TypeError(f"{type(numbers).__name__}.next_carry({t}): {error}") from None
+        return numbers.scalars(t), after
+    finally:
+        attributes.pop("carry", None)
+        attributes.pop("carry_before", None)
+
+
+def evaluation_numbers_of(numbers: Numbers, t: int, carry: Carry) -> tuple[Any, Carry]:
+    """What `evaluation_scalars` returns after step `t`, which has carried on the attribute `carry`; and that carry."""
+    attributes = vars(numbers)
+    attributes["carry"] = carry
+    try:
+        return numbers.evaluation_scalars(t), carry
+    finally:
+        attributes.pop("carry", None)
 
 
 class Rows:
@@ -66,7 +81,7 @@ class Rows:
 
     def __init__(self) -> None:
         self.scalars: list[float] = []
-        self.carries: list[float | None] = []
+        self.carries: list[Carry] = []
         self.returned: list[Any] = []
 
     @property

@@ -5,6 +5,7 @@ from math import inf
 from typing import Any
 
 from fastoptim.kernels.fuse import Fused
+from fastoptim.settings.bounds import interval
 from fastoptim.settings.fields import Field, Number
 
 
@@ -18,6 +19,9 @@ class Varied:
         fields: what they may be.
         off: options that are off for this optimizer.
         fused: the options that the pass includes.
+
+    Raises:
+        ValueError: the options cannot go together.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class Varied:
         self._sign = -1 if held["maximize"] else 1
         self._limit = inf if held["clip_value"] is None else held["clip_value"]
         self._decoupled, self._has_decay = held["decoupled"], "weight_decay" not in off
+        self._interval = interval(held)
         self._weight = 1 - (held["ema"] or 0.0)
 
     def at(self, step: int, base: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,6 +70,8 @@ class Varied:
                 scalars.append(0.0 if self._decoupled else decay)
             if fused.decoupled:
                 scalars.append(numbers.lr * decay if self._decoupled else 0.0)
+        if fused.bounds:
+            scalars += self._interval
         if fused.ema:
             scalars.append(self._weight)
         if fused.clip_norm:

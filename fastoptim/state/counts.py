@@ -1,8 +1,9 @@
 """How many steps each name has made: the only place that counts."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
 
+from fastoptim.settings.carry import Carry, carried
 from fastoptim.state.saved import count, counts, mapping
 
 
@@ -17,7 +18,7 @@ class Cohort:
 
     __slots__ = ("carry", "count", "names")
 
-    def __init__(self, count: int, carry: float | None, names: Iterable[Any]) -> None:
+    def __init__(self, count: int, carry: Carry, names: Iterable[Any]) -> None:
         self.count, self.carry, self.names = count, carry, dict.fromkeys(names)
 
 
@@ -35,7 +36,7 @@ class GpuCounter(Protocol):
 
 
 class StepCounts:
-    """Each name counts its own steps, and carries its own number where an optimizer has one.
+    """Each name counts its own steps, and has its own carry where an optimizer carries something.
 
     Names that make their steps together share a `Cohort`, which an update counts up once. When some of them make a
     step without the others, the cohort is split.
@@ -46,7 +47,7 @@ class StepCounts:
         on_gpu: the counter of a capturable optimizer, which counts instead once there is one.
     """
 
-    def __init__(self, carry: float | None = None) -> None:
+    def __init__(self, carry: Carry = None) -> None:
         self.skipped = self.version = 0
         self.on_gpu: GpuCounter | None = None
         self._carry = carry
@@ -70,9 +71,14 @@ class StepCounts:
         return None if self.on_gpu is None else self.on_gpu.settings
 
     @property
-    def names(self) -> Iterable[Any]:
+    def names(self) -> Collection[Any]:
         """All names that have made a step."""
         return self._cohorts.keys()
+
+    def has_stepped(self, name: Any) -> bool:
+        """Whether a name has made a step."""
+        cohort = self._cohorts.get(name)
+        return cohort is not None and (cohort.count > 0 or self.on_gpu is not None)
 
     def cohorts(self, groups: Mapping[Any, int]) -> dict[Any, Cohort]:
         """The cohort of each name. A cohort that also has other names, or names of several groups, is split first.
@@ -123,7 +129,8 @@ class StepCounts:
         steps = {name: cohort.count if made is None else made for name, cohort in self._cohorts.items()}
         saved: dict[str, Any] = {"iter": max(steps.values(), default=0), "skipped": self.skipped, "steps": steps}
         if self._carry is not None:
-            saved["carry"] = {name: cohort.carry for name, cohort in self._cohorts.items()}
+            as_data = list if isinstance(self._carry, tuple) else float  # what a file gives back
+            saved["carry"] = {name: as_data(cohort.carry) for name, cohort in self._cohorts.items()}
         return saved
 
     def load(self, saved: Mapping[str, Any]) -> "StepCounts":
@@ -139,9 +146,7 @@ class StepCounts:
                 raise ValueError(f"state dict: steps[{name!r}]: expected at most iter, {made}, got {own}")
         carries: dict[Any, Any] = dict.fromkeys(steps)
         if self._carry is not None:
-            carries = mapping(saved["carry"], "carry")
-            if carries.keys() != steps.keys() or not all(isinstance(x, int | float) for x in carries.values()):
-                raise ValueError("state dict: carry: expected a number for each name that steps has")
+            carries = self._carries(saved["carry"], steps)
         loaded = StepCounts(self._carry)
         loaded.skipped = skipped
         together: dict[tuple[int, Any], list[Any]] = {}
@@ -152,9 +157,26 @@ class StepCounts:
         loaded._cohorts = {name: loaded._cohorts[name] for name in steps}  # in the order saved
         return loaded
 
+    def _carries(self, saved: Any, steps: Mapping[Any, int]) -> dict[Any, Carry]:
+        """The carry of each name that has made a step.
+
+        Raises:
+            TypeError, ValueError: there are other names, or one's carry has another form.
+        """
+        found = mapping(saved, "carry")
+        if found.keys() != steps.keys():
+            names = [", ".join(map(repr, each)) or "none" for each in (steps, found)]
+            raise ValueError(f"state dict: carry: expected the names that steps has, {names[0]}; got {names[1]}")
+        for name, carry in found.items():
+            try:
+                found[name] = carried(carry, self._carry)
+            except TypeError as error:
+                raise TypeError(f"state dict: carry[{name!r}]: {error}") from None
+        return found
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self._carry, self.export())
 
 
-def _restored(carry: float | None, saved: dict[str, Any]) -> StepCounts:
+def _restored(carry: Carry, saved: dict[str, Any]) -> StepCounts:
     return StepCounts(carry).load(saved)

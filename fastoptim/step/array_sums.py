@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from fastoptim.arrays.memory import Array, Memory
+from fastoptim.arrays.memory import HOST, Array, Memory
 from fastoptim.kernels.measures import Statistics, statistics_of
 from fastoptim.kernels.reduce import BLOCK
-from fastoptim.kernels.reductions import Group
 from fastoptim.kernels.table import BLOCKS, END, NUMBERS, SUMS, PerArray
 from fastoptim.step.segments import Segment, norm_order, table_order
+
+FLOAT64 = np.dtype(np.float64)
 
 
 class ArraySums:
@@ -21,48 +22,59 @@ class ArraySums:
         groups: the arrays of each dtype, one after another in the table.
         per_array: what a step has for each array.
         values: the most sums that a stage makes of an array.
+        memory: where they are made.
 
     Attributes:
         groups: the same, with the number of their blocks.
     """
 
-    def __init__(self, table: Array, groups: Sequence[Group], per_array: PerArray, values: int) -> None:
-        self.groups, self._table, first = list[Group](), table, 0
+    def __init__(
+        self, table: Array, groups: Sequence[Any], per_array: PerArray, values: int, memory: Memory = HOST
+    ) -> None:
+        self.groups, self._table, self._memory, first = list[Any](), table, memory, 0
         for group in groups:
             rows = table[first : first + group.arrays]
             rows[:, BLOCKS] = np.cumsum(-(-np.diff(rows[:, END], prepend=0) // BLOCK))
             self.groups.append(group._replace(blocks=int(rows[-1, BLOCKS])))
             first += group.arrays
-        self._sums = np.zeros((sum(group.blocks for group in self.groups), values))
-        self._numbers = np.zeros((len(table), max(len(per_array.given), 1)))
+        self._sums = memory.zeros((sum(group.blocks for group in self.groups), values), FLOAT64)
+        self._numbers = memory.zeros((len(table), max(len(per_array.given), 1)), FLOAT64)
+        sums_at, numbers_at = memory.address(self._sums), memory.address(self._numbers)
         self._ends: list[int] = []
         first, begin = 0, 0
         for group in self.groups:
             rows = table[first : first + group.arrays]
             before = begin + np.concatenate([[0], rows[:-1, BLOCKS]])
-            rows[:, SUMS] = self._sums.ctypes.data + before * self._sums.strides[0]
+            rows[:, SUMS] = sums_at + before * self._sums.strides[0]
             numbers = np.arange(first, first + group.arrays)
-            rows[:, NUMBERS] = self._numbers.ctypes.data + numbers * self._numbers.strides[0]
+            rows[:, NUMBERS] = numbers_at + numbers * self._numbers.strides[0]
             self._ends += [*(before[1:]), begin + group.blocks]
             first, begin = first + group.arrays, begin + group.blocks
 
     def order_of(self, segments: Sequence[Segment]) -> int:
-        """The address of the order in which sums over all arrays are added: how many, and address, blocks and elements.
+        """The address of `order_words`, for a table on the host."""
+        self._order = self.order_words(segments, self._table.ctypes.data)
+        return int(self._order.ctypes.data)
+
+    def order_words(self, segments: Sequence[Segment], table: int) -> Array:
+        """The order in which sums over all arrays are added: how many; address of the row, blocks and elements of each.
 
         It is that of the names, as in the norm: it must depend on nothing else.
+
+        Args:
+            segments: of the step.
+            table: the address of the table, where the arrays are.
         """
         rows = {i: row for row, i in enumerate(table_order(segments))}
         words = [len(rows)]
         for i, _, size in norm_order(segments):
-            address = self._table.ctypes.data + rows[i] * self._table.strides[0]
-            words += [int(address), -(-size // BLOCK), size]
-        self._order = np.array(words, np.int64)
-        return int(self._order.ctypes.data)
+            words += [table + rows[i] * self._table.strides[0], -(-size // BLOCK), size]
+        return np.array(words, np.int64)
 
     def totals(self) -> list[list[float]]:
         """The sums of the last stage over each array, in the order of the table."""
-        starts = [0, *self._ends[:-1]]
-        return [self._sums[start:end].sum(axis=0).tolist() for start, end in zip(starts, self._ends, strict=True)]
+        starts, sums = [0, *self._ends[:-1]], self._memory.read(self._sums)
+        return [sums[start:end].sum(axis=0).tolist() for start, end in zip(starts, self._ends, strict=True)]
 
 
 class StatisticsOf:

@@ -131,7 +131,7 @@ class Binder(NamedTuple):
         from fastoptim.step.counter import StepCounter  # these need the package numba-cuda
         from fastoptim.step.gpu import GpuEngine
 
-        counter: Any = self.counts.on_gpu
+        counter: Any = self.counts.on_gpu if plan.capturable else None
         if plan.capturable:
             names = {name for each in segments for name in each.parts}
             if len(kinds) > 1 or len(names) < len(store.slices) or self.algorithm.carry is not None:
@@ -141,7 +141,7 @@ class Binder(NamedTuple):
                 counter = StepCounter(kinds[0][0].count if kinds else 0, device)
             dtypes = {each.dtype for each in segments}
             counter.fill(self.algorithm.hyperparameters(), dtypes, lambda t: plan.row_at(self.algorithm, t))
-        return GpuEngine(segments, plan.stages[-1].kernels, row_count, plan.needs_norm, counter)
+        return GpuEngine(segments, plan.stages, row_count, plan.needs_norm, counter)
 
     def _parts(self, segments: list[Segment], store: StateStore) -> list[Part]:
         """The segments that follow the rule, and each matrix that does not."""

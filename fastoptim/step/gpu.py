@@ -11,12 +11,14 @@ from fastoptim.arrays.info import on_gpu
 from fastoptim.arrays.overlap import check_apart
 from fastoptim.kernels import Kernels
 from fastoptim.kernels.cuda.arrays import pointer
-from fastoptim.kernels.cuda.launch import DeviceScalars, Launch, stream_address
+from fastoptim.kernels.cuda.launch import DeviceScalars, GpuGroup, Launch, stream_address
 from fastoptim.kernels.cuda.memory import INT64, cuda
 from fastoptim.kernels.cuda.reduce import DeviceNorm
 from fastoptim.kernels.cuda.words import write_words
 from fastoptim.kernels.measures import Statistics
-from fastoptim.kernels.table import GRAD, PARAM, columns
+from fastoptim.kernels.stages import Elementwise, Measured
+from fastoptim.kernels.table import END, GRAD, PARAM, SCALAR_ROW, columns
+from fastoptim.step.array_sums import ArraySums, StatisticsOf
 from fastoptim.step.bound import Arrays
 from fastoptim.step.counter import StepCounter
 from fastoptim.step.packer import Packer
@@ -28,7 +30,7 @@ class GpuEngine:
 
     Args:
         segments: what the kernels get.
-        kernels: the rule's, with the options.
+        stages: of a step, with the options.
         row_count: rows of scalars.
         needs_norm: whether the norm of the gradients has to be known.
         counter: of a capturable optimizer, which also has the numbers of all steps; None for any other.
@@ -41,12 +43,13 @@ class GpuEngine:
     def __init__(
         self,
         segments: Sequence[Segment],
-        kernels: Kernels,
+        stages: Sequence[Any],
         row_count: int,
         needs_norm: bool,
         counter: StepCounter | None,
     ) -> None:
-        fused, count = kernels.fused, len(segments)
+        last: Elementwise | Measured = stages[-1]
+        fused, count, per_array = last.kernels.fused, len(segments), last.per_array
         self.counter = counter
         self._zero_grads = fused.zero_grads
         self._params, self._grads = [each.param for each in segments], [each.grad for each in segments]
@@ -55,30 +58,40 @@ class GpuEngine:
         self._device = next((info.device or 0 for info in infos if info.size), 0)
         self._stream = next((info.stream for info in infos if info.stream), 0)
         self._rows = [0] * count
-        self._segments = np.zeros((count, columns(kernels.on_gpu.operands)), np.int64)
-        self._table = cuda.to_device(self._segments) if count > 1 else None
+        self._segments = np.zeros((count, columns(last.kernels.on_gpu.operands, per_array)), np.int64)
+        needs_table = count > 1 or (count == 1 and per_array.is_summed)
+        self._table = cuda.to_device(self._segments) if needs_table else None
         self._written_on: int | None = None  # the stream in whose order the device's table is that of the host
         self._parts = norm_order(segments)
         sizes = [(size, segments[i].dtype) for i, _, size in self._parts]
         self._norm = DeviceNorm(sizes, self._device) if needs_norm else None
         self._packers: list[Packer] = []
         self._tables: list[tuple[Any, Any]] = []  # where the scalars of several rows are, there and here
-        self._launches: list[Launch] = []
-        first = 0
+        groups, first = [], 0
         for dtype, members in dtype_groups(segments):
             elements = 0
             for row, i in enumerate(members, first):
                 each = segments[i]
                 elements += each.own.size
                 self._rows[i] = row
-                self._segments[row] = each.param.address, each.grad.address, *each.state, each.row, elements
+                addresses = each.param.address, each.grad.address, *each.state, *each.numbers
+                self._segments[row, : len(addresses)] = addresses
+                self._segments[row, SCALAR_ROW], self._segments[row, END] = each.row, elements
             rows = slice(first, first + len(members))
-            self._launches.append(self._launch(kernels, rows, row_count, dtype))
+            groups.append(self._group(last.kernels, rows, row_count, dtype))
             first += len(members)
+        self._statistics = StatisticsOf(segments, last.names) if isinstance(last, Measured) else None
+        order = 0
+        if per_array.is_summed and count:
+            self._sums = ArraySums(self._segments, groups, per_array, max(stage.values for stage in stages), GPU)
+            self._order = cuda.to_device(self._sums.order_words(segments, pointer(self._table)))
+            groups, order = self._sums.groups, pointer(self._order)
+        self._launches: list[Launch] = [x for stage in stages for x in stage.launches_on_gpu(groups, order)]
 
-    def _launch(self, kernels: Kernels, rows: slice, row_count: int, dtype: np.dtype[Any]) -> Launch:
-        """The launch that updates all segments of a dtype."""
-        count = kernels.scalar_count - kernels.fused.clip_norm  # what depends on the norm is on the device already
+    def _group(self, kernels: Kernels, rows: slice, row_count: int, dtype: np.dtype[Any]) -> GpuGroup:
+        """What the launches over all segments of a dtype take."""
+        has_clip_norm = kernels.fused.clip_norm
+        count = kernels.scalar_count - has_clip_norm  # what depends on the norm is on the device already
         if self.counter is not None:
             scalars: Any = self.counter.scalars(dtype)
         else:
@@ -90,9 +103,8 @@ class GpuEngine:
                 self._tables.append((there, words))
                 scalars = DeviceScalars(pointer(there), dtype)
         table = 0 if self._table is None else pointer(self._table) + rows.start * self._segments.strides[0]
-        clip_coef = self._norm.clip_coef(dtype) if self._norm is not None else 0
-        launch: Launch = kernels.on_gpu.prepare(self._segments[rows], scalars, table, self._device, clip_coef=clip_coef)
-        return launch
+        clip_coef = self._norm.clip_coef(dtype) if self._norm is not None and has_clip_norm else 0
+        return GpuGroup(self._segments[rows], scalars, table, self._device, clip_coef)
 
     def accept(self, params: Arrays, grads: Arrays) -> bool:
         """Whether these arrays are like those that the step was bound for; if so, take their addresses."""
@@ -134,7 +146,9 @@ class GpuEngine:
 
     def statistics(self) -> dict[Any, Statistics]:
         """What was measured in the last run, by name: this waits for the GPU."""
-        raise NotImplementedError
+        if self._statistics is None or not self._segments.size:
+            return {}
+        return self._statistics.by_name(self._sums.totals())
 
     def check_stream(self, stream: Any) -> None:
         """Refuse what is no stream.

@@ -25,11 +25,11 @@ def micro_step(
     Raises:
         KeyError, TypeError, ValueError, WrongScalarsError: see `Optimizer.update`. Nothing has changed then.
     """
+    plan = stepper.plan(algorithm, accumulates=True)
+    params, grads = stepper.taking_part(plan, params, grads)  # with all names: a part of them may make a step
     check_names(params, grads)
     if type(grads) not in (dict, FlatDict):
         grads = {name: grads[name] for name in params}  # once: a mapping may compute what is looked up
-    plan = stepper.plan(algorithm, accumulates=True)
-    stepper.check_patterns(plan, params)  # with all names: what makes a step may be a part of them
     sums = accumulator.including(params)
     ready = []
     for count, own, gradients in accumulator.batches(params, grads, sums, algorithm.accumulate):

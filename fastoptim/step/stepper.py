@@ -8,7 +8,7 @@ from fastoptim.arrays.memory import Memory
 from fastoptim.kernels.measures import Statistics
 from fastoptim.kernels.reduce import clip_coef
 from fastoptim.settings.algorithm import Algorithm
-from fastoptim.settings.patterns import check_matched
+from fastoptim.settings.carry import Carry
 from fastoptim.settings.plan import Plan
 from fastoptim.settings.rows import Rows
 from fastoptim.state.counts import StepCounts
@@ -18,6 +18,7 @@ from fastoptim.step.array_sums import counted
 from fastoptim.step.bind import Binder
 from fastoptim.step.bound import BoundStep
 from fastoptim.step.cache import BoundSteps, Found
+from fastoptim.step.patterns import NamePatterns
 from fastoptim.step.staged import Scratch
 
 
@@ -33,6 +34,7 @@ class Stepper:
         store: state and averages.
         counts: each name's steps.
         steps: the bound steps that are kept.
+        patterns: of the names in groups, and of those that are frozen.
         norm: of the gradients of the last step that needed it: a float, or what becomes one; None before.
         measured: calls that return statistics by name, of the last step.
         planned: what the options come to; None until that has been looked at.
@@ -42,7 +44,7 @@ class Stepper:
     def __init__(
         self,
         slots: tuple[str, ...],
-        carry: float | None = None,
+        carry: Carry = None,
         shaped: ShapedState | None = None,
     ) -> None:
         self.store, self.counts = StateStore(slots, shaped=shaped), StepCounts(carry)
@@ -50,9 +52,8 @@ class Stepper:
         self.measured: tuple[Callable[[], Mapping[Any, Statistics]], ...] = ()
         self.is_averaged = False
         self.planned: Plan | None = None
-        self.steps, self._scratch = BoundSteps(), Scratch()
+        self.steps, self.patterns, self._scratch = BoundSteps(), NamePatterns(), Scratch()
         self._plan: Plan | None = None  # the last one, for which steps were bound
-        self._matched: Any = {}  # the patterns that have each matched a name
 
     def move(self, memory: Memory) -> None:
         """Go on in another memory."""
@@ -97,16 +98,11 @@ class Stepper:
             self.planned = self._plan = plan
         return plan
 
-    def check_patterns(self, plan: Plan, params: Mapping[Any, Any]) -> None:
-        """Refuse a pattern that matches no name, at the first call that has it.
-
-        Raises:
-            ValueError
-        """
-        if plan.name_patterns != self._matched:
-            for option, patterns in plan.name_patterns.items():
-                check_matched(option, patterns, (*params, *self.counts.names), params)
-            self._matched = plan.name_patterns
+    def taking_part(
+        self, plan: Plan, params: Mapping[Any, Any], grads: Mapping[Any, Any]
+    ) -> tuple[Mapping[Any, Any], Mapping[Any, Any]]:
+        """The arrays of a call without those that are frozen. For errors see `NamePatterns`."""
+        return self.patterns.taking_part(plan, params, grads, self.counts.names)
 
     def find(self, algorithm: Algorithm, plan: Plan, params: Mapping[Any, Any], grads: Mapping[Any, Any]) -> Found:
         """The step that takes these arrays: a known one, or a new one. No array, state or count changes.
@@ -127,8 +123,16 @@ class Stepper:
         """
         if self.is_averaged:
             raise RuntimeError("update: the parameters are the averages, expected the end of `with opt.averaged(...)`")
-        self.check_patterns(plan, params)
+        self.patterns.check(plan, params, self.counts.names)
         return Binder(algorithm, plan, self.store, self.counts, self.steps, self._scratch).bind(params, grads)
+
+    def bind_evaluation(self, algorithm: Algorithm, plan: Plan, params: Mapping[Any, Any]) -> Found:
+        """A step that computes evaluation parameters. It is not kept, and the parameters are their own gradients.
+
+        Raises:
+            TypeError, ValueError: an array is not what it was when it was updated.
+        """
+        return Binder(algorithm, plan, self.store, self.counts, BoundSteps(), self._scratch).bind(params, params)
 
     def rows(self, algorithm: Algorithm, plan: Plan, found: Found, divisor: float) -> Rows:
         """The numbers of a step, looked at before it is made.

@@ -53,7 +53,7 @@ class StepTable:
             for row, i in enumerate(members, first):
                 segment = own[i]
                 elements += segment.own.size
-                addresses = *segment.state, *segment.numbers
+                addresses = *segment.state, *(segment.numbers if last.per_array.is_summed else ())
                 self._table[row, GRAD + 1 : GRAD + 1 + len(addresses)] = addresses
                 self._table[row, SCALAR_ROW], self._table[row, END] = segment.row, elements
                 self.rows[part.members[i]] = row

@@ -19,9 +19,10 @@ def warm(stepper: Stepper, accumulator: Accumulator, algorithm: Algorithm, param
     Raises:
         KeyError, TypeError, ValueError, RuntimeError, WrongScalarsError: see `Optimizer.update`.
     """
-    infos = {name: info_of(array, f"params[{name!r}]") for name, array in params.items()}
     accumulates = algorithm.accumulate > 1
     plan = stepper.plan(algorithm, accumulates)
+    params, _ = stepper.taking_part(plan, params, params)
+    infos = {name: info_of(array, f"params[{name!r}]") for name, array in params.items()}
     # A parameter may be its own gradient, unless gradients are set to zero.
     grads = _arrays_like(params, infos) if algorithm.zero_grads else params
     if accumulates:
@@ -29,6 +30,8 @@ def warm(stepper: Stepper, accumulator: Accumulator, algorithm: Algorithm, param
         accumulator.bind(sums, params, grads, algorithm)
         grads = sums if type(params) is FlatDict else {name: sums[name] for name in params}
     stepper.find(algorithm, plan, params, grads)
+    if algorithm.evaluation_stage is not None:
+        stepper.bind_evaluation(algorithm, algorithm.evaluation_plan(algorithm.evaluation_stage), params)
 
 
 def _arrays_like(params: Mapping[Any, Any], infos: Mapping[Any, TensorInfo]) -> Mapping[Any, Any]:

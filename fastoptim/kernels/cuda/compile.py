@@ -32,6 +32,22 @@ class Code(NamedTuple):
     ptx: str
 
 
+class Source(NamedTuple):
+    """A kernel as a Python function, and what its machine code has to keep to.
+
+    Attributes:
+        function: of Python.
+        signature: the numba types of its arguments.
+        accesses: how many vectors of elements it has to load, and to store, at least.
+        float64: the operations with float64 that a kernel for float32 may have, as PTX names them; None for all.
+    """
+
+    function: Callable[..., None]
+    signature: tuple[Any, ...]
+    accesses: tuple[int, int] = (0, 0)
+    float64: tuple[str, ...] | None = ()
+
+
 def compile_kernel(function: Callable[..., None], signature: tuple[Any, ...], cc: tuple[int, int]) -> Code:
     """Compile a kernel for numba types and a compute capability: IEEE arithmetic, nothing contracted.
 

@@ -7,23 +7,45 @@ from typing import Any
 import numpy as np
 
 from fastoptim.kernels.cuda.arrays import INTERFACE, described, device_of
-from fastoptim.kernels.cuda.launch import DeviceScalars, Launch, Loaded, stream_address
+from fastoptim.kernels.cuda.compile import Source
+from fastoptim.kernels.cuda.launch import DeviceScalars, Launch, Loaded, addresses_of, stream_address
 from fastoptim.kernels.cuda.loops import build
-from fastoptim.kernels.cuda.memory import SIMULATED, Array
+from fastoptim.kernels.cuda.memory import SIMULATED, VECTOR, Array
 from fastoptim.kernels.fuse import NOTHING, Fused, signature
 from fastoptim.kernels.notice import compiling
 from fastoptim.kernels.rule import Rule, arguments
 from fastoptim.kernels.storage import Storage
-from fastoptim.kernels.table import PARAM, columns
+from fastoptim.kernels.table import END, NO_SUMS, PARAM, PerArray, columns
+
+NUMBERS_READ = "ld", "cvt"  # what is done with the float64 numbers of an array
+VECTORS = 4  # of each operand, that a thread has in one tile
+THREADS = 8 if SIMULATED else 256  # in a block; the simulator starts a thread of Python for each
 
 
 class CudaKernels:
     """One rule's kernels for CUDA. Each is compiled when it is first needed, in about two seconds."""
 
-    def __init__(self, rule: Rule, slots: int, fused: Fused = NOTHING, owner: str = "a kernel") -> None:
-        self.rule, self.slots, self.fused, self._owner = rule, slots, fused, owner
+    def __init__(
+        self,
+        rule: Rule,
+        slots: int,
+        fused: Fused = NOTHING,
+        owner: str = "a kernel",
+        per_array: PerArray = NO_SUMS,
+        writes_state: bool = True,
+    ) -> None:
+        self.rule, self.slots, self.fused, self._owner, self.per_array = rule, slots, fused, owner, per_array
+        self._writes_state = writes_state
         self.operands = 2 + len(signature(rule, slots, fused).slots)
         self._loaded: dict[tuple[Any, ...], Loaded] = {}
+
+    def build(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> Source:
+        """The kernel for a dtype; see `loops.build`."""
+        storages = (Storage(dtype),) * self.operands
+        kernel = build(self.rule, self.slots, self.fused, storages, many, on_device, self.per_array, self._writes_state)
+        stored = self.operands - 1 if self._writes_state else 1
+        accesses = self.operands, stored + self.fused.zero_grads
+        return Source(*kernel, accesses, NUMBERS_READ if self.per_array.number_count else ())
 
     def prepare(
         self,
@@ -50,10 +72,10 @@ class CudaKernels:
             ValueError: if the table has other columns, or its copy is missing.
             RuntimeError: if there is no GPU, or the driver refuses.
         """
-        if segments.shape[1] != columns(self.operands):
+        expected, many = columns(self.operands, self.per_array), len(segments) > 1 or self.per_array.is_summed
+        if segments.shape[1] != expected:
             raise ValueError(
-                f"segments: expected {columns(self.operands)} columns, as there are {self.operands} operands; "
-                f"got {segments.shape[1]}"
+                f"segments: expected {expected} columns, as there are {self.operands} operands; got {segments.shape[1]}"
             )
         if len(segments) > 1 and not table:
             raise ValueError(
@@ -61,14 +83,20 @@ class CudaKernels:
             )
         if device is None:
             device = device_of(int(segments[0, PARAM])) if len(segments) else 0
-        many, on_device = len(segments) > 1, isinstance(scalars, DeviceScalars)
-        storages = (Storage(scalars.dtype),) * self.operands
-        key = storages, many, on_device, device
+        on_device = isinstance(scalars, DeviceScalars)
+        key = scalars.dtype, many, on_device, device
         if key not in self._loaded:
-            kernel = build(self.rule, self.slots, self.fused, storages, many, on_device)
+            source = self.build(scalars.dtype, many, on_device)
             with compiling(f"{self.fused.described(self._owner)} for the GPU"):
-                self._loaded[key] = Loaded(*kernel, device)
-        return Launch(self._loaded[key], segments, table, scalars, grid, clip_coef)
+                self._loaded[key] = Loaded(source.function, source.signature, device)
+        loaded, size = self._loaded[key], int(segments[-1, END]) if len(segments) else 0
+        threads = grid[1] if grid else THREADS
+        tile = threads * VECTORS * VECTOR // scalars.dtype.itemsize
+        words = np.array([table, len(segments), tile, clip_coef], np.int64)
+        last = addresses_of(segments[-1:])  # the order of the columns is that of the kernel's arguments
+        where = [*addresses_of(words[:2]), *last[END:]] if many else last
+        grid = grid or (min(-(-size // tile), loaded.blocks), threads)
+        return Launch(loaded, grid if size else (0, 0), [*where, *addresses_of(words[2:])], scalars, segments, words)
 
     @cached_property
     def kernel(self) -> "Kernel":

@@ -1,6 +1,6 @@
 """Loads a kernel onto a GPU and launches it on a stream."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,12 +8,9 @@ from numba import types
 
 from fastoptim.kernels.cuda.compile import compile_kernel
 from fastoptim.kernels.cuda.driver import capability, checked, driver
-from fastoptim.kernels.cuda.memory import SIMULATED, VECTOR, Array, cuda, simulated_array
-from fastoptim.kernels.table import END
+from fastoptim.kernels.cuda.memory import SIMULATED, Array, cuda, simulated_array
 
-VECTORS = 4  # of each operand, that a thread has in one tile
-THREADS = 8 if SIMULATED else 256  # in a block; the simulator starts a thread of Python for each
-BLOCKS = 8  # of that size: as many as a multiprocessor holds at once
+BLOCKS = 8  # of `elementwise.THREADS`: as many as a multiprocessor holds at once
 
 
 class DeviceScalars(NamedTuple):
@@ -81,38 +78,27 @@ class Loaded:
 
 
 class Launch:
-    """One launch of a rule's kernel, made ready: a call passes the numbers that are in `segments` and `scalars` then.
+    """One launch of a kernel, made ready: a call passes the numbers that its arguments have in memory then.
 
-    Both are kept alive, and may be written between calls. Of many segments, the kernel reads the table on the device
-    instead, and only the size from `segments`.
+    Args:
+        loaded: the kernel.
+        grid: blocks, and threads in each. Without a block, nothing is launched.
+        words: addresses of the first arguments, an int64 each.
+        scalars: the numbers of a step, which are the last arguments, or where the kernel finds them.
+        kept: what the addresses are in. It is kept alive, as `scalars` is. Both may be written between calls.
     """
 
     def __init__(
-        self,
-        loaded: Loaded,
-        segments: Array,
-        table: int,
-        scalars: Array | DeviceScalars,
-        grid: tuple[int, int] | None,
-        clip_coef: int,
+        self, loaded: Loaded, grid: tuple[int, int], words: Sequence[int], scalars: Array | DeviceScalars, *kept: Array
     ) -> None:
-        self.device = loaded.device
-        dtype = scalars.dtype
-        size = int(segments[-1, END]) if len(segments) else 0
-        threads = grid[1] if grid else THREADS
-        tile = threads * VECTORS * VECTOR // dtype.itemsize
-        self._grid = grid or (min(-(-size // tile), loaded.blocks), threads)
-        self._words = np.array([table, len(segments), tile, clip_coef], np.int64)
-        self._kept = segments, scalars
-        last = _addresses(segments[-1:])  # the order of the columns is that of the kernel's arguments
-        where = last if len(segments) == 1 else [*_addresses(self._words[:2]), *last[END:]]
+        self.device, self._grid, self._kept = loaded.device, grid, (scalars, *kept)
         if isinstance(scalars, DeviceScalars):
             self._device_scalars = np.array([scalars.address, scalars.steps, scalars.step], np.int64)
-            numbers = _addresses(self._device_scalars)
+            numbers = addresses_of(self._device_scalars)
         else:
-            numbers = _addresses(scalars)
-        self._arguments = np.array([*where, *_addresses(self._words[2:]), *numbers], np.int64)
-        self._launch = loaded.launch if size else None
+            numbers = addresses_of(scalars)
+        self._arguments = np.array([*words, *numbers], np.int64)
+        self._launch = loaded.launch if grid[0] else None
 
     def __call__(self, stream: int = 0) -> None:
         """Launch on a stream, by its address, without waiting for anything."""
@@ -120,7 +106,37 @@ class Launch:
             self._launch(*self._grid, stream, self._arguments)
 
 
-def _addresses(numbers: Array) -> list[int]:
+class GpuGroup(NamedTuple):
+    """The arrays of one dtype in a step on a GPU.
+
+    Attributes:
+        segments: their rows of the table, in the host's memory.
+        scalars: of a step, as `CudaKernels.prepare` takes them.
+        table: the address of the rows' copy on the device; 0 where there is none.
+        device: its number.
+        clip_coef: the address of what gradients are multiplied by, on the device; 0 where there is none.
+        blocks: how many blocks of elements they have, where sums are made of them.
+    """
+
+    segments: Array
+    scalars: Array | DeviceScalars
+    table: int
+    device: int
+    clip_coef: int = 0
+    blocks: int = 0
+
+    @property
+    def arrays(self) -> int:
+        """How many there are."""
+        return len(self.segments)
+
+    @property
+    def build_key(self) -> tuple[np.dtype[Any], bool, bool]:
+        """What kernels are compiled for: the dtype, whether there is clip_coef, where the numbers are."""
+        return self.scalars.dtype, self.clip_coef != 0, isinstance(self.scalars, DeviceScalars)
+
+
+def addresses_of(numbers: Array) -> list[int]:
     """The address of each number in a C-contiguous array."""
     return [numbers.ctypes.data + numbers.itemsize * i for i in range(numbers.size)]
 

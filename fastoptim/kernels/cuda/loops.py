@@ -4,24 +4,31 @@ A kernel works on the same segments as the CPU's. Blocks of threads take tiles o
 segments, so that one large array among many small ones keeps the whole GPU busy.
 """
 
-import math
 from collections.abc import Callable
-from types import FunctionType
 from typing import Any
 
-import numpy as np
 from numba import types
 from numba.extending import register_jitable
 
 from fastoptim.kernels.cuda.memory import INT64, SIMULATED, VECTOR, cuda, element_loader, element_storer, reader
-from fastoptim.kernels.fuse import Fused, around, signature, typed
+from fastoptim.kernels.cuda.rows import array_numbers, row_finder, step_numbers
+from fastoptim.kernels.cuda.simulated import simulated
+from fastoptim.kernels.fuse import Fused, around, signature, typed, typed_alone
+from fastoptim.kernels.memory import WORD
 from fastoptim.kernels.rule import Rule, arguments
 from fastoptim.kernels.storage import Storage
-from fastoptim.kernels.table import PARAM, columns
+from fastoptim.kernels.table import END, GRAD, NO_SUMS, PARAM, PerArray, columns
 
 
 def build(
-    rule: Rule, slots: int, fused: Fused, storages: tuple[Storage, ...], many: bool, on_device: bool
+    rule: Rule,
+    slots: int,
+    fused: Fused,
+    storages: tuple[Storage, ...],
+    many: bool,
+    on_device: bool,
+    per_array: PerArray = NO_SUMS,
+    writes_state: bool = True,
 ) -> tuple[Callable[..., None], tuple[Any, ...]]:
     """The kernel of a rule as a Python function, and the numba types of its arguments, which `Launch` passes.
 
@@ -31,7 +38,10 @@ def build(
         fused: the options around the rule.
         storages: of every operand. The elements of computation have the parameter's dtype.
         many: take a table of segments. The kernel for one segment has no loop over rows, and needs fewer registers.
+            There is none where the table has numbers for each array.
         on_device: read the scalars from the device's memory. Otherwise they are arguments.
+        per_array: what the table has for each array. Its numbers are the rule's first scalars.
+        writes_state: whether the rule returns the state, or `p` alone.
 
     Raises:
         ValueError: if the operands' dtypes differ.
@@ -40,19 +50,21 @@ def build(
     if set(storages) != {storages[PARAM]}:
         found = ", ".join(storage.dtype.name for storage in storages)
         raise ValueError(f"storages: expected the parameter's dtype for every operand, got {found}")
-    has_clip_norm = int(fused.clip_norm)
-    scalar_count = len(signature(rule, slots, fused).scalars) - has_clip_norm  # clip_coef is always on the device
+    has_own_numbers = per_array.number_count > 0
+    count = len(signature(rule, slots, fused).scalars) - per_array.number_count
+    rows_of, numbers_of, kind = step_numbers(dtype, count, fused.clip_norm, on_device)
     shift = dtype.itemsize.bit_length() - 1
     width = VECTOR // dtype.itemsize
     width_shift = width.bit_length() - 1
     load_one, load_vector = element_loader(storages, 1), element_loader(storages, width)
-    store_one = element_storer(storages, 1, fused.zero_grads)
-    store_vector = element_storer(storages, width, fused.zero_grads)
-    updated_one, updated_vector = _updated(rule, slots, fused, 1), _updated(rule, slots, fused, width)
+    written = [operand for operand in range(operands) if operand != GRAD] if writes_state else [PARAM]
+    store_one, store_vector = (element_storer(storages, count, written, fused.zero_grads) for count in (1, width))
+    updated_one, updated_vector = (_updated(rule, slots, fused, count, writes_state) for count in (1, width))
     differing_bits = _differing_bits(operands)
-    word, addresses_at, scalar_row_and_end = reader(INT64, 1), reader(INT64, operands), reader(INT64, 2)
-    scalars_at, clip_coef_at = reader(dtype, scalar_count), reader(dtype, has_clip_norm)
-    row_bytes, end_bytes = columns(operands) * 8, operands * 8
+    row_bytes = columns(operands, per_array) * WORD
+    addresses_at, scalar_row_and_end = reader(INT64, operands), reader(INT64, 2)
+    end_bytes = row_bytes + (END - 1) * WORD  # the row of scalars is in front of END
+    row_of, with_own_numbers = row_finder(row_bytes, END), array_numbers(per_array, operands, dtype)
 
     @register_jitable
     def update_run(addresses: Any, first: Any, size: Any, scalars: Any) -> None:
@@ -75,46 +87,16 @@ def build(
             store_one(addresses, i, updated_one(load_one(addresses, i), scalars))
             single += cuda.blockDim.x
 
-    @register_jitable
-    def row_of(table: Any, rows: Any, element: Any) -> Any:
-        """The first row whose END is greater than an element's number."""
-        low, high = 0, rows - 1
-        while low < high:
-            middle = (low + high) >> 1
-            if scalar_row_and_end(table + middle * row_bytes + end_bytes)[1] > element:
-                high = middle
-            else:
-                low = middle + 1
-        return low
-
-    @register_jitable
-    def step_rows_on_device(scalars: Any) -> Any:
-        address, steps, step = scalars
-        now = min(word(step)[0], steps - 1) if steps > 1 else 0
-        return address + ((now * scalar_count) << shift)
-
-    @register_jitable
-    def scalars_on_device(step_rows: Any, scalar_row: Any, clip_coef: Any) -> Any:
-        return scalars_at(step_rows + ((scalar_row * scalar_count) << shift)) + clip_coef_at(clip_coef)
-
-    @register_jitable
-    def scalars_given(scalars: Any, scalar_row: Any, clip_coef: Any) -> Any:
-        return scalars + clip_coef_at(clip_coef)
-
-    # the scalars of this step, a row of them for each group of segments; and those of one row
-    step_rows_of = step_rows_on_device if on_device else register_jitable(lambda scalars: scalars)
-    scalars_of = scalars_on_device if on_device else scalars_given
-
     def update_segment(addresses: Any, scalar_row: Any, size: Any, tile: Any, clip_coef: Any, scalars: Any) -> None:
-        numbers = scalars_of(step_rows_of(scalars), scalar_row, clip_coef)
+        numbers = numbers_of(rows_of(scalars), scalar_row, clip_coef)
         start = cuda.blockIdx.x * tile
         while start < size:
             update_run(addresses, start, min(tile, size - start), numbers)
             start += cuda.gridDim.x * tile
 
     def update_segments(table: Any, rows: Any, size: Any, tile: Any, clip_coef: Any, scalars: Any) -> None:
-        step_rows = step_rows_of(scalars)
-        numbers = scalars_of(step_rows, 0, clip_coef)
+        step_rows = rows_of(scalars)
+        numbers = numbers_of(step_rows, 0, clip_coef)
         start = cuda.blockIdx.x * tile
         while start < size:
             stop = min(start + tile, size)
@@ -127,17 +109,20 @@ def build(
                 until = min(end, stop)
                 if start < until:
                     if on_device:
-                        numbers = scalars_of(step_rows, scalar_row, clip_coef)
-                    update_run(addresses, start - begin, until - start, numbers)
+                        numbers = numbers_of(step_rows, scalar_row, clip_coef)
+                    if has_own_numbers:
+                        update_run(addresses, start - begin, until - start, with_own_numbers(at, numbers))
+                    else:
+                        update_run(addresses, start - begin, until - start, numbers)
                     start = until
                 row += 1
             start += (cuda.gridDim.x - 1) * tile
 
+    many = many or per_array.is_summed
     function = update_segments if many else update_segment
     function.__qualname__ = f"{rule.__name__}_{dtype.name}"  # profilers show this name
     where = (types.int64,) * 2 if many else (types.UniTuple(types.int64, operands), types.int64)
-    scalars = types.UniTuple(types.int64, 3) if on_device else types.UniTuple(getattr(types, dtype.name), scalar_count)
-    return function, (*where, *(types.int64,) * 3, scalars)
+    return function, (*where, *(types.int64,) * 3, kind)
 
 
 def _differing_bits(count: int) -> Callable[..., Any]:
@@ -148,13 +133,14 @@ def _differing_bits(count: int) -> Callable[..., Any]:
     return register_jitable(lambda addresses: before(addresses) | (addresses[0] ^ addresses[last]))
 
 
-def _updated(rule: Rule, slots: int, fused: Fused, count: int) -> Callable[..., Any]:
+def _updated(rule: Rule, slots: int, fused: Fused, count: int, writes_state: bool) -> Callable[..., Any]:
     """`(lanes, scalars) -> ` the new numbers of each of `count` lanes. A lane is p, g and the state of one element."""
-    scalar_count = len(arguments(rule)) - 2 - slots
+    as_tuple = typed if writes_state else typed_alone
+    element = around(rule, len(arguments(rule)) - 2 - slots, slots, fused, as_tuple)
     if SIMULATED:
-        element = around(_simulated(rule), scalar_count, slots, fused, typed)
+        element = simulated(element)
         return lambda lanes, scalars: [element(*lane, *scalars) for lane in lanes]
-    return _unrolled(register_jitable(around(rule, scalar_count, slots, fused, typed)), count)
+    return _unrolled(register_jitable(element), count)
 
 
 def _unrolled(element: Rule, count: int) -> Callable[..., Any]:
@@ -167,12 +153,3 @@ def _unrolled(element: Rule, count: int) -> Callable[..., Any]:
         return before(lanes, scalars) + (element(*lanes[last], *scalars),)
 
     return every
-
-
-def _simulated(rule: Rule) -> Rule:
-    """The rule with NumPy's functions for those of `math`, which would make a Python float of float32."""
-    own = {
-        name: np if value is math else getattr(np, name) if value is getattr(math, name, math) else value
-        for name, value in rule.__globals__.items()
-    }
-    return FunctionType(rule.__code__, own, rule.__name__, rule.__defaults__, rule.__closure__)

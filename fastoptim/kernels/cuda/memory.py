@@ -1,12 +1,13 @@
 """Loads from and stores to a GPU's memory by address, in compiled code; and their stand-ins in Numba's simulator."""
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.extending import register_jitable
 
 from fastoptim.kernels.cuda.driver import numba_cuda
 from fastoptim.kernels.storage import Storage
@@ -18,6 +19,11 @@ cuda = numba_cuda()  # if it is missing, the error here says what to install
 SIMULATED = bool(cuda.config.ENABLE_CUDASIM)
 VECTOR = 16  # bytes: the widest access of a thread
 INT64 = np.dtype(np.int64)
+
+
+def device_function(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that synchronizes threads, for kernels of other modules, too."""
+    return cuda.jit(function, device=True) if SIMULATED else register_jitable(function)
 
 
 def element_loader(storages: tuple[Storage, ...], width: int) -> Callable[..., Any]:
@@ -52,12 +58,15 @@ def element_loader(storages: tuple[Storage, ...], width: int) -> Callable[..., A
     return load
 
 
-def element_storer(storages: tuple[Storage, ...], width: int, zero_grads: bool) -> Callable[..., Any]:
+def element_storer(
+    storages: tuple[Storage, ...], width: int, written: Sequence[int], zero_grads: bool
+) -> Callable[..., Any]:
     """`store(addresses, i, updated) -> None`, the reverse of `element_loader`.
 
-    Each element of `updated` has a number of every operand but the gradient, which is left alone or set to zero.
+    Each element of `updated` has a number of every operand that is written. The gradient is left alone or set to zero.
     """
-    written = [operand for operand in range(len(storages)) if operand != GRAD]
+    if not written and not zero_grads:
+        return register_jitable(lambda addresses, i, updated: None)
     if SIMULATED:
 
         def simulated_store(addresses: Any, i: int, updated: list[Any]) -> None:
@@ -135,7 +144,8 @@ def writer(dtype: np.dtype[Any]) -> Callable[..., Any]:
 def simulated_array(address: int, dtype: np.dtype[Any], count: int, align: int | None = None) -> Array:
     """The host's memory at an address: the simulator works on that."""
     assert address % (align or dtype.itemsize) == 0, "misaligned access"
-    return np.ctypeslib.as_array((ctypes.c_uint8 * (count * dtype.itemsize)).from_address(int(address))).view(dtype)
+    memory: Any = (ctypes.c_uint8 * (count * dtype.itemsize)).from_address(int(address))
+    return np.ndarray(count, dtype, memory)
 
 
 def _simulated_arrays(addresses: Any, i: int, storages: tuple[Storage, ...], width: int) -> list[Array]:

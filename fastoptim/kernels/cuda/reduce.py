@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.extending import register_jitable
 
 from fastoptim.kernels.cuda.arrays import pointer
 from fastoptim.kernels.cuda.launch import Loaded
-from fastoptim.kernels.cuda.memory import INT64, SIMULATED, Array, cuda, reader, writer
+from fastoptim.kernels.cuda.memory import INT64, SIMULATED, Array, cuda, device_function, reader, writer
 from fastoptim.kernels.cuda.words import write_words
 from fastoptim.kernels.reduce import BLOCK, LANES, LARGEST, SMALLER
 from fastoptim.kernels.reduce import clip_coef as clip_coef_of
@@ -28,15 +27,16 @@ ROW = 3 * 8
 CLIP_COEF = {FLOAT32: 8, FLOAT64: 16}
 
 
-@register_jitable
-def _added_pairwise(lanes: Any) -> None:
-    """Add the lanes as `norm` does; the sum is in the first."""
+@device_function
+def add_pairwise(lanes: Any, sums: Any) -> None:
+    """Add the lanes of each of `sums` sums, which lie one behind another, as `norm` does; each is in its first lane."""
     half = LANES >> 1
     while half:
         cuda.syncthreads()
         lane = cuda.threadIdx.x
         while lane < half:
-            lanes[lane] += lanes[lane + half]
+            for first in range(0, sums * LANES, LANES):
+                lanes[first + lane] += lanes[first + lane + half]
             lane += cuda.blockDim.x
         half >>= 1
     cuda.syncthreads()
@@ -74,9 +74,9 @@ def sum_kernel(dtype: np.dtype[Any]) -> tuple[Callable[..., None], tuple[Any, ..
                     i += LANES
                 lanes[lane], smaller[lane] = total, small
                 lane += cuda.blockDim.x
-            _added_pairwise(lanes)
+            add_pairwise(lanes, 1)
             if wide:
-                _added_pairwise(smaller)
+                add_pairwise(smaller, 1)
             if cuda.threadIdx.x == 0:
                 write(sums + block * 16, lanes[0])
                 write(sums + block * 16 + 8, smaller[0] if wide else 0.0 * float(lanes[0]))
@@ -104,8 +104,8 @@ def finish_kernel() -> tuple[Callable[..., None], tuple[Any, ...]]:
                 i += LANES
             lanes[lane], smaller[lane] = total, small
             lane += cuda.blockDim.x
-        _added_pairwise(lanes)
-        _added_pairwise(smaller)
+        add_pairwise(lanes, 1)
+        add_pairwise(smaller, 1)
         if cuda.threadIdx.x == 0:
             norm = math.sqrt(lanes[0])
             if not math.isfinite(lanes[0]) and math.isfinite(smaller[0]):

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastoptim.kernels.cuda.compile import Code, compile_kernel
-from fastoptim.kernels.cuda.loops import build
-from fastoptim.kernels.fuse import NOTHING, Fused, signature
+from fastoptim.kernels import Kernels
+from fastoptim.kernels.cuda.compile import Code, Source, compile_kernel
+from fastoptim.kernels.fuse import NOTHING, Fused
+from fastoptim.kernels.stages import Elementwise
 from fastoptim.kernels.storage import storage_of
 
 
@@ -19,7 +20,7 @@ class Report(NamedTuple):
 
     Attributes:
         element: float32 or float64.
-        accesses: how many vectors of elements it has to load, and to store.
+        source: the kernel, and what it has to keep to.
         ptx: its code for NVIDIA's virtual machine.
         sass: its machine code, or None if nvdisasm (`pip install nvidia-cuda-nvdisasm`) is not installed.
         registers: of one thread.
@@ -28,7 +29,7 @@ class Report(NamedTuple):
     """
 
     element: str
-    accesses: tuple[int, int]
+    source: Source
     ptx: str
     sass: str | None
     registers: int
@@ -38,18 +39,18 @@ class Report(NamedTuple):
     def violations(self) -> list[str]:
         """What breaks the promises of speed and of the CPU's bits; empty if nothing does."""
         bits, lanes = ("32", "4") if self.element == "float32" else ("64", "2")
-        other = "64" if bits == "32" else "32"
+        other, ptx, sass = _other_dtype(bits, self.source.float64)
         found = [
             f"{what}: {match[0].strip()}"
             for what, pattern, text in [
-                (f"float{other} in a {self.element} kernel", rf"\.f{other}\b.*", self.ptx),
+                (f"float{other} in a {self.element} kernel", ptx, self.ptx),
                 ("fused multiply-add", r"\b(fma|mad)\.[^su]*f(32|64)\b.*", self.ptx),
                 ("may be fused", r"\b(add|sub|mul)(\.ftz)?\.f(32|64)\b.*", self.ptx),
                 ("not IEEE", r"\b\w+\.(approx|full)\b.*|\b\w[\w.]*\.ftz\b.*", self.ptx),
                 ("local memory", r"\.local\b.*", self.ptx),
                 ("a call", r"\bcall\b.*", self.ptx),
                 ("local memory", r"\b(LDL|STL)\b.*", self.sass or ""),
-                ("float64 in a float32 kernel", r"\bD(ADD|MUL|FMA|SETP)\b.*", (bits == "32" and self.sass) or ""),
+                ("float64 in a float32 kernel", sass, self.sass or ""),
             ]
             if (match := re.search(pattern, text))
         ]
@@ -59,7 +60,7 @@ class Report(NamedTuple):
             ("LDG.E.128", r"\bLDG\.E\.[\w.]*128\b", self.sass),
             ("STG.E.128", r"\bSTG\.E\.[\w.]*128\b", self.sass),
         ]
-        for (name, pattern, code), expected in zip(wide, self.accesses * 2, strict=True):
+        for (name, pattern, code), expected in zip(wide, self.source.accesses * 2, strict=True):
             count = expected if code is None else len(re.findall(pattern, code))
             if count < expected:
                 found.append(f"{name}: expected {expected} times, found {count}")
@@ -67,41 +68,73 @@ class Report(NamedTuple):
         return found
 
 
+def _other_dtype(bits: str, float64: tuple[str, ...] | None) -> tuple[str, str, str]:
+    """The bits of the dtype that a kernel has no use for, and what is found in its PTX and SASS where it is used.
+
+    A kernel for float32 may have some operations with `float64`, or all of them.
+    """
+    nothing = r"(?!)"
+    if bits == "64":
+        return "32", r"\.f32\b.*", nothing
+    if float64 is None:
+        return "64", nothing, nothing
+    others = rf"(?m)^\s*(?:@\S+\s+)?(?!(?:{'|'.join(float64)})\b)[a-z]\w*\.[\w.]*f64\b.*"
+    machine = "MUL|FMA|SETP" if "add" in float64 else "ADD|MUL|FMA|SETP"
+    return "64", others if float64 else r"\.f64\b.*", rf"\bD({machine})\b.*"
+
+
 def inspect(
     optimizer: Any, dtype: Any = np.float32, cc: tuple[int, int] = (9, 0), *, slots: int = 0, many: bool = False,
-    on_device: bool = False, fused: Fused = NOTHING,
+    on_device: bool = False, fused: Fused = NOTHING, statistics: tuple[str, ...] = (), kernel: int = -1,
 ) -> Report:  # fmt: skip
-    """Compile a rule for a compute capability and report on the code. Neither a GPU nor a driver is needed.
+    """Compile a kernel of a step for a compute capability and report on the code. It needs neither GPU nor driver.
 
     Args:
         optimizer: a subclass of `Optimizer`, or a rule.
         dtype: float32 or float64.
         cc: the compute capability, (major, minor).
         slots: of a rule, how many slots of state it has.
-        many: the kernel for a dict of arrays; otherwise that for a flat buffer.
+        many: the kernel for a dict of arrays; otherwise that for a flat buffer. Where a step sums over arrays, there is
+            only the former.
         on_device: the kernel of `capturable=True`.
         fused: the options that are fused around the rule.
+        statistics: those that are made in the same pass.
+        kernel: which of the step's kernels, in the order in which they run. The last one updates the parameters. Where
+            a step sums over arrays, each reduction has two in front of it: the sums of blocks, and what is computed of
+            them. With `over_all`, it has a third one.
 
     Raises:
         TypeError: if the dtype is another.
+        IndexError: if the step has fewer kernels.
         numba.core.errors.TypingError: if the rule cannot be compiled or does not keep the dtype.
         RuntimeError: if a part of the CUDA toolkit is not installed, or Numba's simulator takes the compiler's place.
     """
-    rule = getattr(optimizer, "rule", optimizer)
-    slots = len(getattr(optimizer, "slots", range(slots)))
-    storage = storage_of(dtype)
-    others = len(signature(rule, slots, fused).slots)
-    kernel = build(rule, slots, fused, (storage,) * (2 + others), many, on_device)
-    return report(compile_kernel(*kernel, cc), storage.dtype.name, (2 + others, 1 + others + fused.zero_grads))
+    own = storage_of(dtype).dtype
+    source = sources(optimizer, own, slots, many, on_device, fused, statistics)[kernel]
+    return report(compile_kernel(source.function, source.signature, cc), own.name, source)
 
 
-def report(code: Code, element: str, accesses: tuple[int, int]) -> Report:
+def sources(
+    optimizer: Any, dtype: np.dtype[Any], slots: int = 0, many: bool = False, on_device: bool = False,
+    fused: Fused = NOTHING, statistics: tuple[str, ...] = (),
+) -> list[Source]:  # fmt: skip
+    """The kernels of a step in the order in which they run; see `inspect`."""
+    stages = getattr(optimizer, "stages", None) or [Elementwise(optimizer, (), Kernels(optimizer, slots))]
+    *reductions, last = (stage.including(fused) for stage in stages)
+    return [
+        source
+        for stage in (*reductions, last.measuring(statistics))
+        for source in stage.sources_for_gpu(dtype, many, on_device)
+    ]
+
+
+def report(code: Code, element: str, source: Source) -> Report:
     """Read the code of a kernel for elements of a dtype."""
     numbers = [
         sum(int(n) for n in re.findall(pattern, code.log))
         for pattern in (r"Used (\d+) registers", r"(\d+) bytes stack frame", r"(\d+) bytes spill")
     ]
-    return Report(element, accesses, code.ptx, _disassemble(code.cubin), *numbers)
+    return Report(element, source, code.ptx, _disassemble(code.cubin), *numbers)
 
 
 def _disassemble(cubin: bytes) -> str | None:
