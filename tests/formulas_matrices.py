@@ -40,7 +40,7 @@ def next_basis(A, Q):
 
 
 def soap(p, g, state, t, opt):
-    """The first bases are determined but for signs if no eigenvalue is there twice, as in square matrices, not others."""
+    """The first bases are determined but for signs, where no eigenvalue is there twice: mostly in square matrices."""
     if p.ndim != 2 or not p.size:
         m = opt.beta1 * state["m"] + (1 - opt.beta1) * g
         v = opt.beta2 * state["v"] + (1 - opt.beta2) * g**2

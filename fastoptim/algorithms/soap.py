@@ -56,9 +56,9 @@ def decomposed(decomposition: Callable[[Any], Any], A: Any) -> Any:
 
 
 def followed(A: Any, Q: Any, gram: Any, one_minus_shampoo_beta: float, refreshes: bool) -> Any:
-    """Take a gradient into `A`, and make or refresh its basis `Q`; return the new order of the columns, if there is one.
+    """Take a gradient into `A`. Make its basis `Q`, or refresh it, and return the order that its columns get.
 
-    A basis that cannot be computed stays what it was. Before there is one, it is zero.
+    The order is None where they stay. A basis that cannot be computed stays what it was: zero, before there is one.
     """
     A += one_minus_shampoo_beta * (gram - A)
     if not Q[:, 0].any():
@@ -75,7 +75,7 @@ def followed(A: Any, Q: Any, gram: Any, one_minus_shampoo_beta: float, refreshes
     return order
 
 
-def soap(  # type: ignore[no-untyped-def]
+def soap(
     p, g, m, v, L, R, QL, QR,
     matrix_step_size, one_minus_beta1, one_minus_beta2, one_minus_shampoo_beta, eps, is_first, refreshes, normalizes,
 ):  # fmt: skip
@@ -100,9 +100,9 @@ class SOAP(Optimizer):
     """AdamW for matrices in a basis where rows and columns are uncorrelated. Other arrays follow AdamW as they are.
 
     The bases are the eigenvectors of Shampoo's two matrices, the running means of `G G^T` and `G^T G`. A refresh is one
-    step of power iteration. The first step of a matrix makes its bases: nothing but the weight decay changes it. Matrices
-    are 2-D arrays. The products and decompositions are NumPy's, so the last bits depend on the number of BLAS's threads.
-    The arrays have to be on the CPU.
+    step of power iteration. The first step of a matrix makes its bases; only the weight decay changes the matrix.
+    Matrices are 2-D arrays. The products and decompositions are NumPy's, so the last bits depend on the number of
+    BLAS's threads. The arrays have to be on the CPU.
 
     Args:
         lr: learning rate, at least 0.

@@ -27,8 +27,8 @@ class Matrices(NamedTuple):
             into it, and into these. It is not called for a matrix without elements. An error in it leaves the step
             half made.
         slots: from the names of a matrix's state to functions that return its shape, None for none. Such a function
-            takes the matrix's shape, and by name what it needs of the hyperparameters that are no schedules. Where there
-            is no state, the first function gets None.
+            takes the matrix's shape, and by name what it needs of the hyperparameters that cannot be schedules. Where
+            there is no state, the first function gets None.
         for_others: from names of hyperparameters to others, whose values they have for arrays that follow the rule:
             `{"lr": "adamw_lr"}`.
     """
