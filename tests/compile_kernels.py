@@ -10,7 +10,7 @@ import numpy as np
 import fastoptim
 from fastoptim import Adam
 from references import EVERYTHING, SEVERAL
-from support import DTYPES, FEW, OPTIMIZERS, scalars_of_step
+from support import DTYPES, FEW, OPTIMIZERS, WITH_KERNELS, scalars_of_step
 from variants import accepted
 
 SMALL, LARGE = 3, 40_000  # elements, for one thread and for several
@@ -34,7 +34,7 @@ WORK = [(update, (cls, dtype, size, {})) for cls in OPTIMIZERS for dtype in DTYP
 WORK += [(update, (cls, np.float32, SMALL, options)) for cls in FEW for options in SEVERAL.values()]
 WORK += [(update, (cls, np.float32, SMALL, EVERYTHING)) for cls in OPTIMIZERS]
 WORK += [(update, (Adam, np.float64, SMALL, EVERYTHING)), (update, (Adam, np.float32, LARGE, EVERYTHING))]
-WORK += [(public_kernels, (cls, dtype)) for cls in OPTIMIZERS for dtype in DTYPES]
+WORK += [(public_kernels, (cls, dtype)) for cls in WITH_KERNELS for dtype in DTYPES]
 
 if __name__ == "__main__":
     share, shares = map(int, sys.argv[1:])

@@ -38,6 +38,18 @@ def update_pass(cls, dtype=np.float32, fused=NOTHING):
     return kernels.on_cpu.pass_for((storage_of(np.dtype(dtype)),) * operands).dispatcher
 
 
+def passes_of_sums(cls, dtype=np.float32, fused=NOTHING):
+    """The compiled functions that sum over arrays before a rule: over blocks, and over arrays, of each reduction."""
+    found, own = [], storage_of(np.dtype(dtype))
+    for stage in cls.stages[:-1]:
+        kernels = stage.including(fused).kernels
+        found += [
+            kernels.on_blocks.pass_for((own,) * (2 + len(cls.slots) + fused.ema)),
+            kernels.on_totals.pass_for(own),
+        ]
+    return [each.dispatcher for each in found]
+
+
 def argument_guard():
     """The compiled function that looks whether the arrays of an update are those of the last one."""
     return guard.accept_arrays
@@ -45,11 +57,9 @@ def argument_guard():
 
 def dispatchers(cls):
     """All compiled functions behind an optimizer's updates and public kernels."""
-    own = [
-        x
-        for dtype in (np.float32, np.float64)
-        for x in cls.kernels.on_cpu.dispatchers_for(np.dtype(dtype), 2 + len(cls.slots))
-    ]
+    own, operands = [], 2 + len(cls.slots)
+    for dtype in (np.float32, np.float64):
+        own += [*passes_of_sums(cls, dtype), *cls.kernels.on_cpu.dispatchers_for(np.dtype(dtype), operands)]
     return [*dict.fromkeys(own), guard.accept_arrays, launch.run_serial, launch.run_parallel]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from fastoptim import FlatDict
 from references import Reference
-from support import LAYOUTS, assert_close, random
+from support import LAYOUTS, assert_close, assert_state_close, random
 from variants import VARIANTS, accepted
 
 
@@ -36,9 +36,8 @@ class Pair:
         assert (opt.iter, opt.skipped) == (reference.iter, reference.skipped)
         for name, p in self.params.items():
             assert_close(p, reference.params[name], name)
-            for slot in opt.slots if name in reference.steps else ():
-                assert opt.state[slot][name].dtype == p.dtype
-                assert_close(opt.state[slot][name], reference.state[name][slot], f"{slot} {name}")
+            if name in reference.steps:
+                assert_state_close(opt, name, p, reference.state[name])
         self._check_averages()
         saved = opt.state_dict()
         assert saved["micro_steps"] == reference.micro_steps

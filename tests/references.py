@@ -15,15 +15,13 @@ import formulas_averaging
 import formulas_matrices
 import formulas_of_arrays
 import formulas_plain
-import formulas_whole
+import formulas_together
 from fastoptim import schedules
-from support import OPTIMIZERS
+from support import OPTIMIZERS, state_shapes
 from variants import changed_options, own_hyperparameters
 
-REFERENCES = (
-    formulas_plain.FORMULAS | formulas_adam.FORMULAS | formulas_averaging.FORMULAS | formulas_of_arrays.FORMULAS
-)
-REFERENCES |= formulas_matrices.FORMULAS | formulas_whole.FORMULAS | formulas_whole.TOGETHER
+FILES = formulas_plain, formulas_adam, formulas_averaging, formulas_of_arrays, formulas_matrices, formulas_together
+REFERENCES = {name: formula for file in FILES for name, formula in file.FORMULAS.items()}
 # The optimizers that are compared with their formula. For any other one test fails, and says so:
 # `test_every_optimizer_has_a_reference`.
 WITH_REFERENCE = [cls for cls in OPTIMIZERS if cls.__name__ in REFERENCES]
@@ -133,10 +131,7 @@ class Reference:
         """Parameters that appear later."""
         for name, p in params.items():
             self.params[name], self.dtypes[name] = np.array(p, np.float64), p.dtype
-            self.state[name] = {slot: np.zeros(p.shape) for slot in self.opt.stored_slots}
-            for slot in self.opt.shaped_slots:
-                shape = self.opt.state_shape(slot, name, p.shape)
-                self.state[name] |= {} if shape is None else {slot: np.zeros(shape)}
+            self.state[name] = {slot: np.zeros(own) for slot, own in state_shapes(self.opt, name, p.shape).items()}
 
     def value(self, what, name=None):
         """A hyperparameter or option at this step, for one name."""
@@ -176,7 +171,7 @@ class Reference:
             self.micro_steps[name] = self.micro_steps.get(name, 0) + 1
             if self.micro_steps[name] >= self.value("accumulate"):
                 due.setdefault(self.micro_steps.pop(name), []).append(name)
-        for count, names in due.items():
+        for count, names in sorted(due.items()):
             self._step({name: self.sums.pop(name) / count for name in names if name in self.sums})
 
     def _step(self, grads):
@@ -229,7 +224,7 @@ class Reference:
             self.steps[name] = self.steps.get(name, 0) + 1
             values = Values(partial(self.value, name=name))
             arrays[name] = self.params[name], g, self.state[name], self.steps[name], values
-        if self.formula not in formulas_whole.TOGETHER.values():
+        if self.formula not in formulas_together.FORMULAS.values():
             return {name: self.formula(*array) for name, array in arrays.items()}
         found, self.shared = self.formula(arrays, self.shared) if arrays else ({}, self.shared)
         return found

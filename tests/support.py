@@ -19,8 +19,11 @@ OPTIMIZERS = [
     and issubclass(value, fastoptim.Optimizer)
     and value is not fastoptim.Optimizer
 ]
+WITH_KERNELS = [cls for cls in OPTIMIZERS if cls.kernels.are_public]  # the others sum over arrays before their rule
 # What hardly depends on the rule is compiled for these alone: one without state, one with two slots and a root.
 FEW = [fastoptim.SGD, fastoptim.Adam]
+ON_GPU = [cls for cls in OPTIMIZERS if cls.matrices is None]  # a function of matrices takes NumPy's arrays alone
+SUMMED = [cls for cls in ON_GPU if cls.reductions]
 DTYPES = [np.float32, np.float64]
 
 # |actual - expected| <= ATOL + RTOL * |expected|: some tens of roundings over the steps that tests make.
@@ -43,6 +46,29 @@ def assert_same_bits(actual, expected, what=""):
     assert actual.dtype == expected.dtype, what
     assert actual.shape == expected.shape, what
     assert actual.tobytes() == expected.tobytes(), what
+
+
+def state_shapes(opt, name, shape):
+    """The shapes of a parameter's state by slot."""
+    others = {slot: opt.state_shape(slot, name, shape) for slot in opt.shaped_slots}
+    return dict.fromkeys(opt.stored_slots, shape) | {slot: own for slot, own in others.items() if own is not None}
+
+
+def assert_state_close(opt, name, p, expected, what=""):
+    """The state of a parameter, which has its dtype; a number of a whole array is float64, but no more exact."""
+    for slot, shape in state_shapes(opt, name, p.shape).items():
+        own = opt.state[slot][name]
+        assert own.shape == shape
+        assert own.dtype == (np.float64 if slot in opt.array_slots and shape == () else p.dtype)
+        assert_close(own.astype(p.dtype), expected[slot], f"{what} {slot} {name}")
+
+
+def assert_state_same_bits(opt, other, name, what=""):
+    """The state of a name in two optimizers."""
+    found = [slot for slot, views in opt.state.items() if name in views]
+    assert found == [slot for slot, views in other.state.items() if name in views], what
+    for slot in found:
+        assert_same_bits(opt.state[slot][name], other.state[slot][name], f"{what} {slot} {name}")
 
 
 def random(rng, shape, dtype):

@@ -10,7 +10,7 @@ import pytest
 
 import fastoptim
 from fastoptim.kernels.fuse import NOTHING
-from internals import EVERY_OPTION, assembly_of, assembly_of_the_norm, update_pass
+from internals import EVERY_OPTION, assembly_of, assembly_of_the_norm, passes_of_sums, update_pass
 from support import DTYPES, OPTIMIZERS
 
 needs_x86 = pytest.mark.skipif(
@@ -53,9 +53,10 @@ def test_operations_are_found():
 
 @needs_x86
 def test_float32_is_never_widened(assembly):
-    _, dtype, texts = assembly
+    cls, dtype, texts = assembly
     for text in texts:
-        assert not re.findall(r"cvts[sd]2s[sd]|cvtp[sd]2p[sd]", text)
+        # The numbers of an array are float64: a pass makes them float32 before its loop.
+        assert not re.findall(r"cvtss2sd|cvtp[sd]2p[sd]" + r"|cvtsd2ss" * cls.kernels.are_public, text)
         suffix = "sd|pd" if dtype is np.float32 else "ss|ps"
         assert not re.findall(rf"\tv?(?:mul|add|sub|div|sqrt)(?:{suffix})\b", text)
 
@@ -75,6 +76,23 @@ def test_loops_work_on_vectors(assembly):
 def test_nothing_is_contracted(assembly):
     for text in assembly[2]:
         assert not re.search(r"\tvf(?:n?m(?:add|sub))", text)
+
+
+@needs_x86
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cls", [fastoptim.LARS, fastoptim.LAMB])
+def test_sums_over_arrays_work_on_vectors(cls, dtype):
+    """The update of a part of a block, and the additions to its sums, which are float64."""
+    blocks, _ = passes_of_sums(cls, dtype)
+    text, letter = assembly_of(blocks), "s" if dtype is np.float32 else "d"
+    for operation in operations(cls.reductions[0].rule):
+        assert re.search(rf"\tv?{operation}p{letter}\b.*%[xyz]mm", text), operation
+    assert re.search(r"\tv?addpd\b.*%[xyz]mm", text)
+    if re.search("%ymm", text):
+        assert re.search(rf"\tvmulp{letter}\b.*%[yz]mm", text)
+        assert re.search(r"\tvaddpd\b.*%[yz]mm", text)
+        assert dtype is np.float64 or re.search(r"\tvcvtps2pd\b.*%[yz]mm", text)
+    assert not re.search(r"\tvf(?:n?m(?:add|sub))", text)
 
 
 @needs_x86

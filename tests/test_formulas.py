@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import fastoptim
 from references import REFERENCES, WITH_REFERENCE, Reference
-from support import DTYPES, LAYOUTS, OPTIMIZERS, SHAPES, assert_close, flat_like, random
+from support import DTYPES, LAYOUTS, OPTIMIZERS, SHAPES, assert_close, assert_state_close, flat_like, random
 from variants import VARIANTS, continuous, kind_of, own_hyperparameters
 
 STEPS = 8  # RAdam adapts its steps from the sixth on
@@ -48,12 +48,8 @@ def test_formula(cls, variant, dtype, layout):
     assert opt.iter == STEPS
     for name, p in params.items():
         assert_close(p, reference.params[name], name)
-        for slot in opt.state:
-            assert (name in opt.state[slot]) == (slot in reference.state[name])
-            if name in opt.state[slot]:
-                x = opt.state[slot][name]
-                assert x.dtype == (dtype if slot not in opt.array_slots or x.ndim else np.float64)
-                assert_close(x, reference.state[name][slot], f"{slot} {name}")
+        assert p.dtype == dtype
+        assert_state_close(opt, name, p, reference.state[name])
 
 
 arrays = st.tuples(
@@ -85,7 +81,4 @@ def test_any_mixture_of_arrays(cls, described, data):
     for k, p in held.items():
         assert params[k] is p
         assert_close(p, reference.params[k])
-        for slot in opt.state:
-            if k in opt.state[slot]:
-                assert opt.state[slot][k].shape == reference.state[k][slot].shape
-                assert_close(opt.state[slot][k], reference.state[k][slot])
+        assert_state_close(opt, k, p, reference.state[k])

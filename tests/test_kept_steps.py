@@ -9,7 +9,7 @@ import pytest
 import fastoptim
 from fastoptim import SGD, Adam
 from internals import bound_step
-from support import FEW, LAYOUTS, assert_same_bits, flat_like, like, random, read_only
+from support import FEW, LAYOUTS, assert_same_bits, assert_state_same_bits, flat_like, like, random, read_only
 
 pytestmark = pytest.mark.usefixtures("few_objects")
 
@@ -42,8 +42,7 @@ def test_new_parameter_arrays_at_every_step(cls, options, rng):
             for name, p in each.items():
                 assert_same_bits(p, kept[name], name)
     assert len(found) == 1
-    for slot in opt.slots:
-        assert_same_bits(opt.state[slot]["W"], twin.state[slot]["W"])
+    assert_state_same_bits(opt, twin, "W")
 
 
 def test_new_arrays_of_some_names(rng):

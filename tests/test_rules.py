@@ -9,7 +9,17 @@ from numba import njit
 import fastoptim
 from fastoptim import Optimizer, fraction, nonnegative, rule, switch
 from internals import has_state
-from support import DTYPES, FEW, LAYOUTS, OPTIMIZERS, assert_close, assert_same_bits, random, read_only, scalars_of_step
+from support import (
+    DTYPES,
+    FEW,
+    LAYOUTS,
+    WITH_KERNELS,
+    assert_close,
+    assert_same_bits,
+    random,
+    read_only,
+    scalars_of_step,
+)
 
 
 @rule
@@ -83,7 +93,7 @@ def test_kernels_from_the_users_own_compiled_code(cls, which):
     assert (p != random(np.random.default_rng(0), n, np.float32)).any()
 
 
-@pytest.mark.parametrize("cls", [*OPTIMIZERS, Lion])
+@pytest.mark.parametrize("cls", [*WITH_KERNELS, Lion])
 def test_the_kernels_docstring_names_the_scalars(cls):
     import inspect
 

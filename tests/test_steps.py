@@ -10,6 +10,7 @@ from support import (
     FEW,
     OPTIMIZERS,
     assert_same_bits,
+    assert_state_same_bits,
     in_every_layout,
     like,
     python,
@@ -64,8 +65,7 @@ def test_a_late_name_counts_its_own_steps(cls, rng):
         assert_same_bits(late, start)
     saved = opt.state_dict()
     assert saved["steps"] == {"early": 6, "late": 2}
-    for slot in opt.slots:
-        assert_same_bits(opt.state[slot]["late"], fresh.state[slot]["late"])
+    assert_state_same_bits(opt, fresh, "late")
 
 
 def test_no_gradient_at_all(rng):

@@ -5,7 +5,7 @@ import pytest
 
 from fastoptim import SGD, Adam, schedules
 from internals import bound_step
-from support import FEW, assert_same_bits, like, random
+from support import FEW, assert_same_bits, assert_state_same_bits, like, random
 
 F4, F8 = np.float32, np.float64
 SHAPES = {"W1": (5, 4), "b1": (4,), "W2": (4, 3), "b2": (3,), "W3": (3, 2), "b3": (2,)}
@@ -24,8 +24,7 @@ def assert_alike(all_layers, theirs, opt, others):
     for layer, their, other in zip(all_layers, theirs, others, strict=True):
         for name, p in layer.items():
             assert_same_bits(p, their[name], name)
-            for slot in opt.slots:
-                assert_same_bits(opt.state[slot][name], other.state[slot][name], f"{slot} {name}")
+            assert_state_same_bits(opt, other, name)
             if opt.averages is not None:
                 assert_same_bits(opt.averages[name], other.averages[name], f"average of {name}")
 

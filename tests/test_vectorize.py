@@ -8,6 +8,7 @@ import pytest
 from numba import njit
 
 from fastoptim import rule
+from fastoptim.kernels.rule import arguments
 from fastoptim.kernels.vectorize import in_place, on_arrays
 from support import DTYPES, OPTIMIZERS, assert_same_bits, random, scalars_of_step
 
@@ -44,7 +45,10 @@ def check(function, dtype, slots, scalars):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cls", OPTIMIZERS)
 def test_every_optimizer(cls, dtype):
-    check(cls.rule, dtype, len(cls.slots), scalars_of_step(cls(), 3))
+    """Numbers of an array, which are computed of sums, are any here."""
+    known = dict(zip(cls.kernels.scalar_names, scalars_of_step(cls(), 3), strict=True))
+    numbers = [known.get(name, 0.3) for name in arguments(cls.rule)[2 + len(cls.slots) :]]
+    check(cls.rule, dtype, len(cls.slots), numbers)
 
 
 @rule

@@ -74,9 +74,14 @@ class Kernels:
 
         return CudaKernels(self._rule, self._slots, self.fused, self.owner, self._per_array, self.writes_state)
 
+    @property
+    def are_public(self) -> bool:
+        """Whether a kernel is all of a step, so that `cpu`, `cpu_serial` and `cuda` are there."""
+        return not self.why_not_alone
+
     def _alone(self, kernel: Any) -> Any:
         """A public kernel, where it is all of a step."""
-        if self.why_not_alone:
+        if not self.are_public:
             raise TypeError(f"{self.owner} {self.why_not_alone}: expected opt.update to be called")
         return kernel
 

@@ -3,7 +3,6 @@
 import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 from fastoptim.kernels import Kernels
@@ -50,8 +49,8 @@ class Algorithm(Options):
             named here. A switch is on when it is True; a number when it is positive or a schedule, here or in a group.
         variant: of an optimizer, the names of those that are on, in the order of their declaration.
         reductions: what is summed over each array before the rule, see `Reduction`.
-        array_slots: names of the state's numbers that each array has one of; or from such names to functions of the
-            parameter's shape that return the state's shape, None where there is none.
+        array_slots: names of the state's numbers that each array has one of. Behind them, after the class is made, come
+            those of `shared_slots`. Arrays that `matrices` updates have none.
         shared_slots: names of numbers of the state that all arrays share.
         matrices: how matrices are updated, where they do not follow the rule.
         stages: what a step is made of: the reductions, and the rule, element by element.
@@ -73,7 +72,7 @@ class Algorithm(Options):
     variants: ClassVar[Mapping[tuple[str, ...], Rule | tuple[Rule, tuple[str, ...]]]] = {}
     variant: tuple[str, ...] = ()
     reductions: ClassVar[tuple[Reduction, ...]] = ()
-    array_slots: ClassVar[Any] = MappingProxyType({})
+    array_slots: ClassVar[tuple[str, ...]] = ()
     shared_slots: ClassVar[tuple[str, ...]] = ()
     matrices: ClassVar[Matrices | None] = None
     stages: ClassVar[Stages] = ()
@@ -92,10 +91,8 @@ class Algorithm(Options):
         own = vars(cls)
         if "rule" in own:  # what belongs to a base class's rule does not belong to this one
             cls.variants, cls.reductions = own.get("variants", {}), own.get("reductions", ())
-            slots = own.get("array_slots", ())
             cls.shared_slots, cls.matrices = own.get("shared_slots", ()), own.get("matrices")
-            cls.array_slots = dict(slots if isinstance(slots, Mapping) else dict.fromkeys(slots, _one_number))
-            cls.array_slots |= dict.fromkeys(cls.shared_slots, _one_number)
+            cls.array_slots = *own.get("array_slots", ()), *cls.shared_slots
         if "rule" in own or "variants" in own:
             cls._mark_choosing_fields()
         if "evaluation" in own:
@@ -162,7 +159,7 @@ class Algorithm(Options):
     def _stages_of_variants(cls) -> dict[tuple[str, ...], Stages]:
         """The stages of the class's own rule, and those of its variants, by the names that are on."""
         declared = vars(cls).get("rule", cls.rule)
-        others = tuple(cls.array_slots), cls.reductions, cls.matrices
+        others = cls.array_slots, cls.reductions, cls.matrices
         stages: dict[tuple[str, ...], Stages] = {}
         stages[()] = stages_of(cls.__name__, getattr(declared, "__func__", declared), cls.slots, *others)
         for key, value in cls.variants.items():
@@ -204,15 +201,15 @@ class Algorithm(Options):
     @property
     def shaped_slots(self) -> tuple[str, ...]:
         """The slots of other shapes, or of some parameters alone."""
-        return tuple(self.array_slots if self.matrices is None else dict.fromkeys([*self.slots, *self.matrices.slots]))
+        of_elements = () if self.matrices is None else (*self.slots, *self.matrices.slots)
+        return tuple(dict.fromkeys((*of_elements, *self.array_slots)))
 
     def state_shape(self, slot: str, name: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         """The shape of a parameter's state in one of the `shaped_slots`, None where it has none."""
-        if self.matrices is None:
-            found: tuple[int, ...] | None = self.array_slots[slot](shape)
-            return found
-        if self.is_matrix(name, shape):
+        if self.matrices is not None and self.is_matrix(name, shape):
             return self.matrices.state_shape(slot, shape, lambda field: self.value_for(name, field))
+        if slot in self.array_slots:
+            return ()
         return shape if slot in self.slots else None
 
     def scalars(self, t: int) -> tuple[float, ...]:
@@ -257,11 +254,6 @@ class Algorithm(Options):
         names = self.kernels.scalar_names
         expected = f"expected {len(names)} float{'s' * (len(names) != 1)} ({', '.join(names)})"
         return ValueError(f"{type(self).__name__}.scalars({error.t}): {expected}, got {error.returned}{where}")
-
-
-def _one_number(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of a number for each array."""
-    return ()
 
 
 def subclasses(base: type[A]) -> dict[str, type[A]]:

@@ -35,13 +35,16 @@ def micro_step(
     for count, own, gradients in accumulator.batches(params, grads, sums, algorithm.accumulate):
         found = stepper.find(algorithm, plan, own, gradients)
         if count:
-            ready.append((count, own, found, stepper.rows(algorithm, plan, found, count)))
+            ready.append((count, own, gradients, found, stepper.rows(algorithm, plan, found, count)))
     if not accumulator.add(sums, params, grads, algorithm, stream):
         stepper.counts.skipped += 1
         return
-    # First those that make their first step: they were bound with copies of the averages as these are now.
+    # In an order that nothing else decides: numbers that all names share depend on it.
+    ready.sort(key=lambda batch: batch[0])
     measured = list[Any]()
-    for count, own, found, rows in sorted(ready, key=lambda batch: batch[2][0].is_kept):
+    for i, (count, own, gradients, found, rows) in enumerate(ready):
+        if i and not found[0].is_kept:  # it was bound with copies of the averages before this call's other steps
+            found = stepper.find(algorithm, plan, own, gradients)
         stepper.run(algorithm, plan, found, count, stream, rows)
         accumulator.stepped(own)
         measured += stepper.measured
