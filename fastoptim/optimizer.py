@@ -270,6 +270,8 @@ class Optimizer(Algorithm):
             vars(self)["variant"] = self.variant_of(vars(self))
         if field.kw_only or field.chooses_rule or callable(old) or callable(new) or isinstance(field, Patterns):
             self._stepper.replan()
+        if field.name in self._shaping:
+            self._stepper.steps.clear()
         if field.name == "ema" and new is None:
             self._stepper.drop_averages()
 

@@ -87,6 +87,7 @@ class Algorithm(Options):
     kernels: ClassVar[Kernels]
     variant_stages: ClassVar[Mapping[tuple[str, ...], Stages]]
     _number: ClassVar[int]
+    _shaping: ClassVar[frozenset[str]] = frozenset()  # names of the fields that say which state a matrix has
     evaluation: ClassVar[Rule | None] = None
     evaluation_stage: ClassVar[Elementwise | None] = None
     carry: ClassVar[Carry] = None
@@ -110,6 +111,8 @@ class Algorithm(Options):
                 scalars = cls.variant_stages[()][-1].kernels.scalar_names
                 cls.matrix_stages = matrix_stages(cls.__name__, cls.matrices, scalars)
             cls._for_others = cls.matrices.for_others if cls.matrices is not None else {}
+            shaping = cls.matrices.hyperparameters if cls.matrices is not None else ()
+            cls._shaping = frozenset({"groups", *shaping} if shaping else ())
             for attribute, read in OF_THE_STAGES.items():
                 setattr(cls, attribute, _OfTheStages(read))
         if {"rule", "variants", "slots", "evaluation"} & own.keys():
@@ -213,7 +216,7 @@ class Algorithm(Options):
     def state_shape(self, slot: str, name: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         """The shape of a parameter's state in one of the `shaped_slots`, None where it has none."""
         if self.matrices is not None and self.is_matrix(name, shape):
-            return self.matrices.slots[slot](shape) if slot in self.matrices.slots else None
+            return self.matrices.state_shape(slot, shape, lambda field: self.value_for(name, field))
         if slot in self.array_slots:
             return ()
         return shape if slot in self.slots else None
