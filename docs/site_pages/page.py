@@ -154,7 +154,7 @@ def _aligned(equations: list[tuple[str, str]]) -> str:
 def _traffic(cls: Any) -> str:
     bytes_, kept = traffic(cls), FLOAT * len(cls.slots)
     state = f"The state is {_names(cls.slots)}: {kept} bytes for each float32 element" if cls.slots else "No state"
-    numbers = [name for name in cls.array_slots if cls.array_slots[name]((2, 3)) == ()]
+    numbers = cls.array_slots
     if numbers:
         owner = "all arrays together" if cls.shared_slots else "each array"
         state += f"; and {_names(numbers)}, {'numbers' if len(numbers) > 1 else 'a number'} of float64 for {owner}"
