@@ -22,6 +22,8 @@ OPTIMIZERS = [
 WITH_KERNELS = [cls for cls in OPTIMIZERS if cls.kernels.are_public]  # the others sum over arrays before their rule
 # What hardly depends on the rule is compiled for these alone: one without state, one with two slots and a root.
 FEW = [fastoptim.SGD, fastoptim.Adam]
+ON_GPU = [cls for cls in OPTIMIZERS if cls.matrices is None]  # a function of matrices takes NumPy's arrays alone
+SUMMED = [cls for cls in ON_GPU if cls.reductions]
 DTYPES = [np.float32, np.float64]
 
 # |actual - expected| <= ATOL + RTOL * |expected|: some tens of roundings over the steps that tests make.

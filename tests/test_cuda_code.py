@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import fastoptim
-from support import DTYPES, FEW, OPTIMIZERS, python
+from internals import EVERY_OPTION
+from support import DTYPES, FEW, OPTIMIZERS, SUMMED, python
 
 if find_spec("numba_cuda") is None:
     pytest.skip("needs numba-cuda: pip install 'fastoptim[cuda13]'", allow_module_level=True)
@@ -20,7 +21,10 @@ from fastoptim.kernels.cuda import compile as compiler
 from fastoptim.kernels.cuda import driver, memory, reduce, transfer, words
 from fastoptim.kernels.cuda.arrays import device_of
 from fastoptim.kernels.cuda.loops import build
+from fastoptim.kernels.cuda.report import report as reported
+from fastoptim.kernels.cuda.report import sources
 from fastoptim.kernels.fuse import NOTHING, Fused
+from fastoptim.kernels.measures import NAMES
 from fastoptim.kernels.storage import FLOAT32, FLOAT64, Storage, storage_of
 
 CAPABILITIES = [(8, 0), (9, 0)]
@@ -49,7 +53,7 @@ class Branches(fastoptim.Optimizer):
 @pytest.mark.parametrize("cc", CAPABILITIES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cls", [*OPTIMIZERS, Branches])
-def test_every_kernel_keeps_the_promises(cls, dtype, cc):
+def test_every_last_kernel_keeps_the_promises(cls, dtype, cc):
     # one capability with each of the kernels that are rarer: a table of segments, scalars on the device
     report = cuda.inspect(cls, dtype, cc, many=cc == CAPABILITIES[0], on_device=cc == CAPABILITIES[0])
     assert report.violations() == []
@@ -57,16 +61,49 @@ def test_every_kernel_keeps_the_promises(cls, dtype, cc):
     # the arguments are what `Launch` passes the addresses of: whoever changes one has to change the other
     one_segment = 2 + len(cls.slots) + 4, f".f{8 * dtype().itemsize}" * cls.kernels.scalar_count
     integers, scalars = (5, ".u64" * 3) if cc == CAPABILITIES[0] else one_segment
+    integers = 5 if getattr(cls, "reductions", ()) else integers
     assert "".join(re.findall(r"\.param (\.\w+) ", report.ptx)) == ".u64" * integers + scalars
+
+
+@pytest.mark.parametrize(
+    ("dtype", "cc", "on_device"), [(*DTYPES[:1], CAPABILITIES[0], True), (*DTYPES[1:], (9, 0), False)]
+)
+@pytest.mark.parametrize(
+    ("cls", "kernel"), [(cls, i) for cls in SUMMED for i in range(len(sources(cls, np.dtype(np.float32))) - 1)]
+)
+def test_and_so_do_those_in_front_of_it(cls, kernel, dtype, cc, on_device):
+    report = cuda.inspect(cls, dtype, cc, on_device=on_device, kernel=kernel)
+    assert report.violations() == []
+    assert 0 < report.registers <= 128
+    assert re.search(r"add\.rn\.f64", report.ptx)
+
+
+@pytest.mark.parametrize(("dtype", "fused"), [(np.float32, EVERY_OPTION), (np.float64, NOTHING)])
+def test_and_one_with_statistics(dtype, fused):
+    report = cuda.inspect(fastoptim.Adam, dtype, fused=fused, statistics=NAMES)
+    assert report.violations() == []
+    assert 0 < report.registers <= 128
+    with pytest.raises(IndexError):
+        cuda.inspect(fastoptim.Adam, dtype, kernel=1)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cls", FEW)
 def test_and_so_does_the_pass_around_it(cls, dtype):
     many = on_device = dtype is DTYPES[0]
-    report = cuda.inspect(cls, dtype, fused=Fused(*(True,) * len(Fused._fields)), many=many, on_device=on_device)
+    report = cuda.inspect(cls, dtype, fused=EVERY_OPTION, many=many, on_device=on_device)
     assert report.violations() == []
     assert 0 < report.registers <= 128
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cls", [cls for cls in OPTIMIZERS if cls.evaluation is not None])
+def test_the_pass_of_evaluation_parameters_writes_them_alone(cls, dtype):
+    storages, slots = (storage_of(dtype),) * (2 + len(cls.slots)), len(cls.slots)
+    kernel = build(cls.evaluation, slots, NOTHING, storages, True, False, writes_state=False)
+    report = reported(compiler.compile_kernel(*kernel, (8, 0)), np.dtype(dtype).name, (1, 1))
+    assert report.violations() == []
+    assert len(re.findall(r"\bst\.global\.v\d", report.ptx)) == 2  # the compiler makes two copies of the loop
 
 
 @pytest.mark.parametrize("kernel", [*map(reduce.sum_kernel, map(np.dtype, DTYPES)), reduce.finish_kernel()])
@@ -111,7 +148,10 @@ def test_loads_and_stores(dtype, zero_grads, monkeypatch):
     room = room[-(room.ctypes.data // dtype.itemsize) % vector :][: 4 * 64]
     arrays, addresses = room.reshape(4, 64), tuple(room.ctypes.data + 64 * dtype.itemsize * i for i in range(4))
     for width in 1, vector:
-        load, store = memory.element_loader(storages, width), memory.element_storer(storages, width, zero_grads)
+        load, store = (
+            memory.element_loader(storages, width),
+            memory.element_storer(storages, width, [0, 2, 3], zero_grads),
+        )
         room[:] = np.arange(room.size)
         expected = arrays.copy()
         elements = numba.njit(lambda addresses, i: load(addresses, i))(addresses, 8)  # noqa: B023
@@ -160,7 +200,8 @@ def test_spills_and_missing_vectors_are_found(monkeypatch):
     monkeypatch.setattr(compiler, "EXACT", (*compiler.EXACT, "-maxrregcount=32"))
     assert any("spills" in line for line in cuda.inspect(fastoptim.Adam).violations())
     report = cuda.inspect(fastoptim.SGD)
-    assert any("ld.global.v4" in line for line in report._replace(accesses=(9, 1)).violations())
+    source = report.source._replace(accesses=(9, 1))
+    assert any("ld.global.v4" in line for line in report._replace(source=source).violations())
 
 
 def test_machine_code_is_read_where_nvdisasm_is_installed():

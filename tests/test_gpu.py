@@ -10,7 +10,7 @@ import pytest
 
 import fastoptim
 from fastoptim import Optimizer, fraction, nonnegative, rule
-from support import DTYPES, OPTIMIZERS, assert_same_bits, random
+from support import DTYPES, ON_GPU, OPTIMIZERS, assert_same_bits, random
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 INFO = fastoptim.cuda_info()
@@ -59,12 +59,13 @@ def assert_alike(on_gpu, on_cpu):
 
 
 def assert_same_state(one, other):
-    for slot in one.slots:
-        assert_alike(one.state[slot], other.state[slot])
+    assert one.state.keys() == other.state.keys()
+    for slot, values in other.state.items():
+        assert_alike(one.state[slot], values)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("cls", [*OPTIMIZERS, Lion])
+@pytest.mark.parametrize("cls", [*ON_GPU, Lion])
 def test_the_same_bits_as_on_the_cpu(cls, dtype):
     shapes = {**SHAPES, "large": (LARGE,)}
     host = arrays(0, (dtype,), shapes)
@@ -80,6 +81,15 @@ def test_the_same_bits_as_on_the_cpu(cls, dtype):
     assert_same_state(one, expected)
     assert_same_state(two, expected)
     assert one.iter == two.iter == STEPS
+
+
+@pytest.mark.parametrize("cls", [cls for cls in OPTIMIZERS if cls not in ON_GPU])
+def test_a_function_of_matrices_is_refused(cls):
+    on_gpu, opt = to_gpu(arrays(0)), cls()
+    with pytest.raises(TypeError, match=rf"{cls.__name__} updates matrices on the CPU: expected arrays of NumPy"):
+        opt.update(on_gpu, to_gpu(arrays(1)))
+    assert opt.iter == 0
+    assert_alike(on_gpu, arrays(0))
 
 
 def flat_like(flat, grads):
@@ -224,7 +234,7 @@ def settles(cls):
     return opt.carry is None and opt.scalars(2**20) == opt.scalars(2**24)
 
 
-@pytest.mark.parametrize("cls", [*OPTIMIZERS, Lion])
+@pytest.mark.parametrize("cls", [*ON_GPU, Lion])
 def test_capturable_gives_the_same_bits_or_is_refused(cls):
     if not settles(cls):
         with pytest.raises(ValueError, match="capturable: "):

@@ -11,8 +11,9 @@ from test_gpu import SIMULATED, Lion, arrays, assert_alike, assert_same_state, f
 
 import fastoptim
 from fastoptim import SGD, Adam, Momentum, schedules
+from fastoptim.kernels.measures import NAMES
 from references import ALONE, EVERYTHING, GROUPS, OPTIONS, SEVERAL
-from support import DTYPES, FEW, OPTIMIZERS, assert_same_bits
+from support import DTYPES, FEW, ON_GPU, SUMMED, assert_same_bits
 from variants import accepted
 
 # A GPU says nothing of numbers that overflow; the simulator computes with NumPy's, which do.
@@ -28,6 +29,7 @@ def fewer_threads(monkeypatch):
     """The simulator has to make each of them, which is what its time goes into."""
     if SIMULATED:
         monkeypatch.setattr("fastoptim.kernels.cuda.elementwise.THREADS", 4)
+        monkeypatch.setattr("fastoptim.kernels.cuda.reduce.THREADS", 4)
 
 
 def gradients(call, dtypes=(np.float32,), missing=(), bad=False, shapes=SHAPES):
@@ -50,6 +52,7 @@ def assert_same_everything(one, other, on_gpu, on_cpu):
     assert_alike(on_gpu, on_cpu)
     assert_same_state(one, other)
     assert (one.iter, one.skipped, one.grad_norm) == (other.iter, other.skipped, other.grad_norm)
+    assert one.last_statistics == other.last_statistics
     if other.averages is None:
         assert one.averages is None
     else:
@@ -77,7 +80,7 @@ def test_every_option_is_tested():
 
 
 CASES = [(Adam, option) for option in ALONE.values()] + [
-    (cls, options) for cls in (FEW if SIMULATED else OPTIMIZERS) if cls is not Adam for options in SEVERAL.values()
+    (cls, options) for cls in (FEW if SIMULATED else ON_GPU) if cls is not Adam for options in SEVERAL.values()
 ]
 
 
@@ -99,7 +102,7 @@ def test_alone_or_several(cls, options):
 
 @pytest.mark.parametrize(
     ("cls", "dtypes", "flat"),
-    [(Adam, DTYPES, True), (Adam, DTYPES, False), *((cls, DTYPES[:1], False) for cls in (*OPTIMIZERS, Lion))],
+    [(Adam, DTYPES, True), (Adam, DTYPES, False), *((cls, DTYPES[:1], False) for cls in (*ON_GPU, Lion))],
 )
 def test_everything(cls, dtypes, flat):
     host = arrays(0, dtypes, SHAPES)
@@ -157,6 +160,22 @@ def test_the_norm_does_not_overflow(dtype, size):
     other.update(host, grads)
     assert_same_everything(one, other, on_gpu, host)
     assert one.grad_norm == pytest.approx(size * 40**0.5, rel=1e-6)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_statistics(flat):
+    host = arrays(0, DTYPES, SHAPES)
+    on_gpu = fastoptim.flatten(host, device="cuda") if flat else to_gpu(host)
+    options = {"clip_value": 0.5, "clip_norm": 3.0, "skip_nonfinite": True, "zero_grads": True}
+    one, other = (Adam(lr=0.05, statistics=NAMES, **options) for _ in range(2))
+    for call in range(3):
+        grads = gradients(call, DTYPES, bad=call == 2)
+        theirs = flat_like(on_gpu, grads) if flat else sent(grads)
+        one.update(on_gpu, theirs)
+        other.update(host, grads)
+        assert list(one.last_statistics) == list(host)
+        assert one.last_statistics["b"].inf == (call == 2)
+        assert_same_everything(one, other, on_gpu, host)
 
 
 def test_a_skipped_first_call():
@@ -326,7 +345,10 @@ def test_refused_and_nothing_changed(case):
 
 @pytest.mark.parametrize(
     ("cls", "dtypes", "flat"),
-    [(Adam, DTYPES, True), *((cls, DTYPES[:1], False) for cls in (FEW if SIMULATED else OPTIMIZERS) if settles(cls))],
+    [
+        (Adam, DTYPES, True),
+        *((cls, DTYPES[:1], False) for cls in ([*FEW, *SUMMED] if SIMULATED else ON_GPU) if settles(cls)),
+    ],
 )
 def test_capturable_with_the_options_it_may_have(cls, dtypes, flat):
     host = arrays(0, dtypes, SHAPES)

@@ -131,7 +131,11 @@ def test_layouts_and_orders_change_no_bit(layout, rng):
             assert_same_bits(opt.state[slot][name].copy("C"), twin.state[slot][name], f"{slot} {name}")
 
 
-@pytest.mark.parametrize("how", [copy.deepcopy, lambda opt: pickle.loads(pickle.dumps(opt)), "dict", "file"], ids=str)
+@pytest.mark.parametrize(
+    "how",
+    [copy.deepcopy, lambda opt: pickle.loads(pickle.dumps(opt)), "dict", "file"],
+    ids=["copy", "pickle", "dict", "file"],
+)
 def test_a_resume_goes_on_with_the_estimate(how, rng, tmp_path):
     params, opt = arrays(rng, F4), Prodigy(**GROWING, bias_correction=True)
     steps = [slopes(rng, params) for _ in range(8)]

@@ -12,12 +12,18 @@ from fastoptim.kernels.stages import Elementwise, Reduction, evaluation_stage, m
 from fastoptim.settings.carry import Carry
 from fastoptim.settings.carry import declared as declared_carry
 from fastoptim.settings.documented import documented
-from fastoptim.settings.fields import AlwaysNone, AlwaysOff, Field, Switch
+from fastoptim.settings.fields import AlwaysOff, Field, Refused, Switch
 from fastoptim.settings.options import Options
 from fastoptim.settings.rows import WrongScalarsError, numbers_of
 
 A = TypeVar("A", bound="Algorithm")
 _numbers = itertools.count()
+# Options that are refused beside evaluation parameters: of two averages, nobody would know which one `averaged` gives,
+# and what is done to a parameter behind the rule is not done to the state that they are computed from.
+BESIDE_EVALUATION = {
+    "ema": "the optimizer has evaluation parameters of its own, see `averaged`",
+    **dict.fromkeys(["cautious", "bounds", "nonnegative"], "evaluation parameters (`averaged`) would not keep to it"),
+}
 
 Stages = tuple[Any, ...]  # the last one is elementwise
 OF_THE_STAGES: dict[str, Callable[[Stages], Any]] = {
@@ -70,7 +76,8 @@ class Algorithm(Options):
     rule: ClassVar[Rule]
     slots: ClassVar[tuple[str, ...]] = ()
     variants: ClassVar[Mapping[tuple[str, ...], Rule | tuple[Rule, tuple[str, ...]]]] = {}
-    variant: tuple[str, ...] = ()
+    # An optimizer has its own. Type checkers would take an annotated one for a hyperparameter.
+    variant: ClassVar[tuple[str, ...]] = ()
     reductions: ClassVar[tuple[Reduction, ...]] = ()
     array_slots: ClassVar[tuple[str, ...]] = ()
     shared_slots: ClassVar[tuple[str, ...]] = ()
@@ -80,6 +87,7 @@ class Algorithm(Options):
     kernels: ClassVar[Kernels]
     variant_stages: ClassVar[Mapping[tuple[str, ...], Stages]]
     _number: ClassVar[int]
+    _shaping: ClassVar[frozenset[str]] = frozenset()  # names of the fields that say which state a matrix has
     evaluation: ClassVar[Rule | None] = None
     evaluation_stage: ClassVar[Elementwise | None] = None
     carry: ClassVar[Carry] = None
@@ -95,7 +103,7 @@ class Algorithm(Options):
         if "rule" in own or "variants" in own:
             cls._mark_choosing_fields()
         if "evaluation" in own:
-            cls._refuse_ema()
+            cls._refuse_options()
         super().__init_subclass__(**kwargs)
         if "rule" in own or ("variants" in own and hasattr(cls, "variant_stages")):
             cls.variant_stages = cls._stages_of_variants()
@@ -103,6 +111,8 @@ class Algorithm(Options):
                 scalars = cls.variant_stages[()][-1].kernels.scalar_names
                 cls.matrix_stages = matrix_stages(cls.__name__, cls.matrices, scalars)
             cls._for_others = cls.matrices.for_others if cls.matrices is not None else {}
+            shaping = cls.matrices.hyperparameters if cls.matrices is not None else ()
+            cls._shaping = frozenset({"groups", *shaping} if shaping else ())
             for attribute, read in OF_THE_STAGES.items():
                 setattr(cls, attribute, _OfTheStages(read))
         if {"rule", "variants", "slots", "evaluation"} & own.keys():
@@ -132,13 +142,11 @@ class Algorithm(Options):
             setattr(cls, name, changed if isinstance(default, Field) else changed.with_default(default, cls._fields))
 
     @classmethod
-    def _refuse_ema(cls) -> None:
-        """Refuse `ema` where there are evaluation parameters: of two averages, nobody knew which one to take."""
-        field: Field = Options._fields["ema"]
-        if cls.evaluation is not None:
-            field = AlwaysNone("the optimizer has evaluation parameters of its own, see `averaged`")
-            field.name = "ema"
-        setattr(cls, field.name, field)
+    def _refuse_options(cls) -> None:
+        """Refuse options that do not go together with evaluation parameters."""
+        for name, why in BESIDE_EVALUATION.items():
+            field = Options._fields[name]
+            setattr(cls, name, field if cls.evaluation is None else Refused(name, field.default, why))
 
     @classmethod
     def _declare_evaluation(cls) -> None:
@@ -148,6 +156,10 @@ class Algorithm(Options):
         owner = f"{cls.__name__}.evaluation"
         cls.evaluation = staticmethod(rule)
         cls.evaluation_stage = evaluation_stage(owner, rule, cls.slots)
+        if cls.matrices is not None:
+            raise TypeError(f"{owner}: expected no `matrices`, as these have no state that the rule could take")
+        if cls.matrices is not None:
+            raise TypeError(f"{owner}: expected no `matrices`, which have no state that the rule could take")
         for variant, stages in cls.variant_stages.items():
             if stages[-1].slots != cls.slots:
                 raise TypeError(f"{owner}: its slots are {cls.slots}, but with {variant} they are {stages[-1].slots}")
@@ -204,7 +216,7 @@ class Algorithm(Options):
     def state_shape(self, slot: str, name: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         """The shape of a parameter's state in one of the `shaped_slots`, None where it has none."""
         if self.matrices is not None and self.is_matrix(name, shape):
-            return self.matrices.slots[slot](shape) if slot in self.matrices.slots else None
+            return self.matrices.state_shape(slot, shape, lambda field: self.value_for(name, field))
         if slot in self.array_slots:
             return ()
         return shape if slot in self.slots else None

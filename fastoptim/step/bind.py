@@ -153,7 +153,7 @@ class Binder(NamedTuple):
         parts = [Part([i for i in range(len(segments)) if i not in found], plan.stages)]
         scalars = plan.stages[-1].kernels.scalar_names
         for i in found:
-            state = {slot: store.views[slot][names[i]] for slot in algorithm.matrices.slots}
+            state = {slot: store.views[slot].get(names[i]) for slot in algorithm.matrices.slots}
             parts.append(Part([i], plan.matrix_stages, MatrixStep(algorithm.matrices.function, state, scalars)))
         return parts
 

@@ -9,7 +9,7 @@ import numpy as np
 from fastoptim.kernels.cuda.arrays import INTERFACE, described, device_of
 from fastoptim.kernels.cuda.compile import Source
 from fastoptim.kernels.cuda.launch import DeviceScalars, Launch, Loaded, addresses_of, stream_address
-from fastoptim.kernels.cuda.loops import build
+from fastoptim.kernels.cuda.loops import build, used_of
 from fastoptim.kernels.cuda.memory import SIMULATED, VECTOR, Array
 from fastoptim.kernels.fuse import NOTHING, Fused, signature
 from fastoptim.kernels.notice import compiling
@@ -43,8 +43,9 @@ class CudaKernels:
         """The kernel for a dtype; see `loops.build`."""
         storages = (Storage(dtype),) * self.operands
         kernel = build(self.rule, self.slots, self.fused, storages, many, on_device, self.per_array, self._writes_state)
-        stored = self.operands - 1 if self._writes_state else 1
-        accesses = self.operands, stored + self.fused.zero_grads
+        used, is_averaged = used_of(self.rule, self.slots), int(self.fused.ema)
+        stored = len(used.writes) + is_averaged if self._writes_state else 1
+        accesses = len(used.reads) + is_averaged, stored + self.fused.zero_grads
         return Source(*kernel, accesses, NUMBERS_READ if self.per_array.number_count else ())
 
     def prepare(

@@ -18,6 +18,8 @@ from fastoptim.kernels.memory import WORD
 from fastoptim.kernels.rule import Rule, arguments
 from fastoptim.kernels.storage import Storage
 from fastoptim.kernels.table import END, GRAD, NO_SUMS, PARAM, PerArray, columns
+from fastoptim.kernels.traffic import Used, used_by
+from fastoptim.kernels.unroll import select
 
 
 def build(
@@ -57,9 +59,9 @@ def build(
     width = VECTOR // dtype.itemsize
     width_shift = width.bit_length() - 1
     load_one, load_vector = element_loader(storages, 1), element_loader(storages, width)
-    written = [operand for operand in range(operands) if operand != GRAD] if writes_state else [PARAM]
+    element, written = _element(rule, slots, fused, writes_state, per_array)
     store_one, store_vector = (element_storer(storages, count, written, fused.zero_grads) for count in (1, width))
-    updated_one, updated_vector = (_updated(rule, slots, fused, count, writes_state) for count in (1, width))
+    updated_one, updated_vector = _unrolled(element, 1), _unrolled(element, width)
     differing_bits = _differing_bits(operands)
     row_bytes = columns(operands, per_array) * WORD
     addresses_at, scalar_row_and_end = reader(INT64, operands), reader(INT64, 2)
@@ -133,17 +135,35 @@ def _differing_bits(count: int) -> Callable[..., Any]:
     return register_jitable(lambda addresses: before(addresses) | (addresses[0] ^ addresses[last]))
 
 
-def _updated(rule: Rule, slots: int, fused: Fused, count: int, writes_state: bool) -> Callable[..., Any]:
-    """`(lanes, scalars) -> ` the new numbers of each of `count` lanes. A lane is p, g and the state of one element."""
-    as_tuple = typed if writes_state else typed_alone
-    element = around(rule, len(arguments(rule)) - 2 - slots, slots, fused, as_tuple)
+def used_of(rule: Rule, slots: int) -> Used:
+    """What a rule reads of an element's operands, and which of them it may change."""
+    names = arguments(rule)[: 2 + slots]
+    return used_by(getattr(rule, "adapted_from", rule), names, (names[PARAM], *names[GRAD + 1 :]))
+
+
+def _element(
+    rule: Rule, slots: int, fused: Fused, writes_state: bool, per_array: PerArray
+) -> tuple[Callable[..., Any], list[int]]:
+    """The function of one element, which returns what has to be written, and the columns that this is written to."""
+    count, as_tuple = len(arguments(rule)) - 2 - slots, typed if writes_state else typed_alone
+    element = around(rule, count, slots, fused, as_tuple, rescale=per_array.number_count - 1)
+    returned = [PARAM, *range(GRAD + 1, GRAD + 1 + slots + fused.ema)] if writes_state else [PARAM]
+    names, writes = arguments(rule)[: 2 + slots], used_of(rule, slots).writes
+    changed = {column for column, name in enumerate(names) if name in writes}
+    changed |= {PARAM, GRAD + 1 + slots}  # the parameter and its average, which options change
+    written = [column for column in returned if column in changed]
     if SIMULATED:
         element = simulated(element)
-        return lambda lanes, scalars: [element(*lane, *scalars) for lane in lanes]
-    return _unrolled(register_jitable(element), count)
+    if written == returned:
+        return register_jitable(element), written
+    whole, chosen = register_jitable(element), select([returned.index(column) for column in written])
+    return register_jitable(lambda p, g, *numbers: chosen(whole(p, g, *numbers))), written
 
 
 def _unrolled(element: Rule, count: int) -> Callable[..., Any]:
+    """`(lanes, scalars) -> ` what is written of each of `count` lanes. A lane is p, g and the state of one element."""
+    if SIMULATED:
+        return lambda lanes, scalars: [element(*lane, *scalars) for lane in lanes]
     if count == 0:
         return register_jitable(lambda lanes, scalars: ())
     before, last = _unrolled(element, count - 1), count - 1
