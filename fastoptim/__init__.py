@@ -23,7 +23,8 @@ Optimizers: `help(fastoptim.Adam)` explains one with its options.
 
 Of an optimizer:
     update(params, grads)           one step; params and grads are dicts, lists or tuples of arrays
-    state, averages, grad_norm, last_statistics    what it holds
+    state, averages, grad_norm      what it holds
+    last_statistics                 Statistics of each array, with the option `statistics`
     averaged(params)                for a while, the parameters hold their averages
     state_dict(), load_state_dict(d), to(device), warmup(params), memory(params)
     kernels.cpu, kernels.cuda       the kernels themselves, to be called from your own compiled code
