@@ -17,7 +17,7 @@ class Fused(NamedTuple):
         clip_value: the gradient is limited to an interval around zero.
         weight_decay: a part of the parameter is added to the gradient.
         decoupled: a part of the parameter is taken from the parameter.
-        cautious: what the rule does to the parameter is taken back where it goes against the gradient.
+        cautious: what the rule does to the parameter is taken back where it moves it along its gradient.
         rescaled: what is left of it is made longer, by a number of the array that a stage before has counted.
         bounds: the parameter is brought into an interval.
         ema: a moving average follows the parameter; it lies behind the state.
