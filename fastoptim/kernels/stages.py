@@ -221,6 +221,9 @@ def stages_of(
     if not reductions and not matrices:
         return (Elementwise(rule, slots, Kernels(rule, len(slots), owner=owner)),)
     given = tuple(dict.fromkeys(name for each in reductions for name in each.results))
+    for name in matrices.scalars if matrices else ():
+        if name in {*slots, *array_slots, *given}:
+            raise TypeError(f"{owner}: its function of matrices takes {name}, expected it in the slots of `Matrices`")
     per_array = PerArray(array_slots, given, is_summed=True) if reductions else NO_SUMS
     scalars = scalars_of(rule, slots, array_slots, reductions, matrices)
     every = "p", "g", *slots, *array_slots, *given, *scalars

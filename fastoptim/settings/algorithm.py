@@ -157,8 +157,6 @@ class Algorithm(Options):
         cls.evaluation = staticmethod(rule)
         cls.evaluation_stage = evaluation_stage(owner, rule, cls.slots)
         if cls.matrices is not None:
-            raise TypeError(f"{owner}: expected no `matrices`, as these have no state that the rule could take")
-        if cls.matrices is not None:
             raise TypeError(f"{owner}: expected no `matrices`, which have no state that the rule could take")
         for variant, stages in cls.variant_stages.items():
             if stages[-1].slots != cls.slots:
