@@ -17,6 +17,7 @@ Numba kernels update your own arrays in place, on all cores, with the same bits 
 Optimizers: `help(fastoptim.Adam)` explains one with its options.
     SGD, ASGD, ScheduleFreeSGD, Momentum, Nesterov, AdaGrad, RMSprop, Adadelta, Rprop, Lion
     Adam, AdamW, ScheduleFreeAdamW, AdaMax, NAdam, RAdam, ADOPT, Adan, AdEMAMix
+    Prodigy, Adafactor
     get(name, **hyperparameters)    an optimizer by name: get("adam", lr=0.1)
     optimizers()                    all of them by name, yours included
 
