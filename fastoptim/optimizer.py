@@ -281,7 +281,7 @@ class Optimizer(Algorithm):
             """Called for a missing attribute. After an `__init__` that did not call this class's, all are missing."""
             if name in ("_stepper", "_accumulator"):
                 raise self.not_initialised()
-            if name in self.slots:
+            if name in (*self.slots, *self.shaped_slots):
                 raise AttributeError(f"{type(self).__name__} has no attribute {name!r}: use opt.state[{name!r}]")
             if name.startswith("__"):  # Python asks for some of them
                 raise AttributeError(name)

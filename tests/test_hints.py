@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastoptim
-from fastoptim import SGD, AdaGrad, Adam, Adan, Lion, RMSprop, Rprop
+from fastoptim import SGD, Adafactor, AdaGrad, Adam, Adan, Lion, Prodigy, RMSprop, Rprop
 from fastoptim.settings.hints import CALLED_HERE
 from support import OPTIMIZERS
 
@@ -22,6 +22,9 @@ from support import OPTIMIZERS
         (RMSprop, "rho", "did you mean decay_rate"),
         (Adam, "betas", "did you mean beta1 and beta2(?! and)"),
         (Adan, "betas", "did you mean beta1 and beta2 and beta3"),
+        (Adafactor, "eps", "did you mean eps1 and eps2"),
+        (Adafactor, "decay_rate", "did you mean beta2_decay"),
+        (Prodigy, "estim_lr0", "did you mean d0"),
         (Rprop, "etas", "did you mean eta_minus and eta_plus"),
         (Adam, "epsilon", "did you mean eps"),
         (AdaGrad, "max_grad_norm", "did you mean clip_norm"),
@@ -38,16 +41,18 @@ def test_names_of_other_libraries(cls, wrong, hint):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "hint"),
+    ("cls", "wrong", "hint"),
     [
-        ("step", r"call opt\.update\(params, grads\)"),
-        ("iterations", r"use opt\.iter"),
-        ("v", r"use opt\.state\['v'\]"),
+        (Adam, "step", r"call opt\.update\(params, grads\)"),
+        (Adam, "iterations", r"use opt\.iter"),
+        (Adam, "v", r"use opt\.state\['v'\]"),
+        (Prodigy, "d", r"use opt\.state\['d'\]"),
+        (Adafactor, "row", r"use opt\.state\['row'\]"),
     ],
 )
-def test_attributes_of_other_libraries(wrong, hint):
-    with pytest.raises(AttributeError, match=f"Adam has no attribute '{wrong}': {hint}"):
-        getattr(Adam(), wrong)
+def test_attributes_of_other_libraries(cls, wrong, hint):
+    with pytest.raises(AttributeError, match=f"{cls.__name__} has no attribute '{wrong}': {hint}"):
+        getattr(cls(), wrong)
 
 
 @pytest.mark.parametrize("params", [[np.ones(3)], {"W": np.ones(3)}, iter([np.ones(3)])])

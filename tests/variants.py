@@ -165,7 +165,7 @@ WRONG_OF_KIND = {
     "nonnegative": [*NUMBER, -1e-9, 10**400],
     "positive": [*NUMBER, 0, 1e-40],
     "fraction": [*NUMBER, -1e-9, 1, 1.0, 2],
-    "negative": [*NUMBER, -1.1, 0],
+    "negative": [*NUMBER[1:], -1.1, 0],
     "limit of growth": [0.9, math.nan, math.inf, "1", [1.0]],
     "optional fraction": [*(x for x in NUMBER if x is not None), 1, 2],
     "inner fraction": [*NUMBER, 0, 1],
@@ -196,6 +196,7 @@ WRONG = {
     "groups": [3, "W", [("W", {})], {"W": 3}, {"b": 0.1}, {"W": None}, {3: {"lr": 0.1}}, {1: {}}],
     "frozen": [3, None, b"W", ["W", 3], {"W"}, {"W": 1}, lambda step: "W"],
     "capturable": SWITCH,
+    "statistics": ["norm", ("nan", "nan"), ["nan", 3], 1, None, {"nan"}],
     "adamw": [None, 3, True, ["b*", 3], {"b*": 1}, lambda name: True],
 }
 

@@ -132,6 +132,8 @@ class _Printer:
             case ast.BoolOp(op=op, values=values):
                 word = r" \text{ and } " if isinstance(op, ast.And) else r" \text{ or } "
                 return word.join(map(self.condition, values))
+            case ast.Compare(left=ast.Attribute(attr=name), ops=[ast.Is()], comparators=[ast.Constant(value=None)]):
+                return rf"\texttt{{{name}}} \text{{ is None}}"
             case ast.Compare(left=left, ops=ops, comparators=others) if all(type(op) in COMPARISONS for op in ops):
                 parts = [
                     f"{COMPARISONS[type(op)]} {self.text(other, SUM)}" for op, other in zip(ops, others, strict=True)

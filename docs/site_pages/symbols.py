@@ -21,6 +21,11 @@ KNOWN = {
     "max_step_size": r"\Delta_{\text{max}}",
     "alpha_warmup": r"T_{\alpha}",
     "beta3_warmup": r"T_{\beta_{3}}",
+    "beta2_decay": "c",
+    "one_minus_beta2": r"\overline{\beta_{2}}",
+    "clip_threshold": "d",
+    "growth_rate": "G",
+    "inf": r"\infty",
 }
 LETTERS = frozenset(
     ["alpha", "beta", "gamma", "delta", "theta", "kappa", "lambda", "mu", "nu", "rho", "sigma", "tau", "phi", "omega"]
@@ -61,6 +66,6 @@ def _parts(name: str) -> tuple[str, list[str]]:
         base, own = _parts(numbered[1])
         return base, [*own, numbered[2]]
     first, _, rest = name.partition("_")
-    if rest and first in (*KNOWN, *LETTERS):
+    if rest and (len(first) == 1 or first in (*KNOWN, *LETTERS)):
         return _parts(first)[0], [rf"\text{{{rest}}}"]
     return rf"\text{{{name}}}", []

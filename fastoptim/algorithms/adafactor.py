@@ -21,26 +21,26 @@ SLAB = 65_536  # elements that NumPy works on at a time, so that they stay in th
 def second_moment(p, g, v, one_minus_beta2, eps1):
     v = v + one_minus_beta2 * (g * g - v)
     root = sqrt(v)
-    u = g / (eps1 if root < eps1 else root)
-    return v, p * p, u * u
+    root = eps1 if root < eps1 else root
+    return v, p * p, g / root * (g / root)
 
 
 def step_size(p_squares, u_squares, size, rho, eps2, clip_threshold):
-    p_rms, excess = sqrt(p_squares / size), sqrt(u_squares / size) / clip_threshold
-    alpha = rho * (eps2 if p_rms < eps2 else p_rms)
-    return alpha / (1.0 if excess < 1 else excess)
+    p_rms, u_rms = sqrt(p_squares / size), sqrt(u_squares / size)
+    length = eps2 if p_rms < eps2 else p_rms
+    excess = u_rms / clip_threshold
+    return rho * length / (1.0 if excess < 1 else excess)
 
 
 @rule
 def adafactor(p, g, v, step_size, eps1, decay):
     root = sqrt(v)
-    return p - decay * p - step_size * (g / (eps1 if root < eps1 else root)), v
+    root = eps1 if root < eps1 else root
+    return p - decay * p - step_size * (g / root), v
 
 
 def factored(p, g, row, column, one_minus_beta2, eps1, rho, eps2, clip_threshold, decay):
     """What is taken from matrices, each of which is the last two axes of the arrays."""
-    if not g.size:
-        return g
     u, p = in_a_row(g), in_a_row(np.ascontiguousarray(p))  # additions are in one order, whatever the layout of p
     r, c = row.reshape(u.shape[:2]), column.reshape(u.shape[::2])
     r_squares, c_squares = mean_squares(u)

@@ -34,8 +34,8 @@ def d_max(numerator, denominator, d_max, d0, d_coef):
 
 
 def d(d, d_max, d0, growth_rate):
-    limit, is_first = d * growth_rate, d <= d0 * 1.000001  # it may have been rounded to float32
-    return limit if d_max > limit and not is_first else d_max  # the first estimate above d0 may be any
+    limit, first = d * growth_rate, d0 * 1.000001  # `d` may be a `d0` that was rounded to float32
+    return limit if d > first and d_max > limit else d_max  # the first estimate above d0 may be any
 
 
 @rule
@@ -82,7 +82,8 @@ class Prodigy(Optimizer):
     def scalars(self, t: int) -> tuple[float, ...]:
         beta1, beta2 = self.beta1, self.beta2
         lr = self.lr * sqrt(1 - beta2**t) / (1 - beta1**t) if self.bias_correction else self.lr
+        is_first = 1.0 if t == 1 else 0.0
         s_lr = 1.0 if self.safeguard_warmup else lr
         growth_rate = inf if self.growth_rate is None else self.growth_rate
-        of_the_sums = self.d0, 1 / self.d0, float(t == 1), sqrt(beta2), lr, s_lr, self.d_coef, growth_rate
+        of_the_sums = self.d0, 1 / self.d0, is_first, sqrt(beta2), lr, s_lr, self.d_coef, growth_rate
         return *of_the_sums, 1 - beta1, 1 - beta2, self.weight_decay, self.eps
