@@ -29,14 +29,10 @@ class Recipe(NamedTuple):
 
     @property
     def traffic(self) -> Traffic:
-        """What a step has to read and write.
-
-        A stage that does not read and write everything names its operands: `reads`, `writes`.
-        """
+        """What a step has to read and write, in all of its passes."""
         optimizer = self.make()
-        h, slots = options(optimizer), optimizer.slots
-        read = sum(len(getattr(stage, "reads", ("p", "g", *slots))) for stage in optimizer.stages)
-        written = sum(len(getattr(stage, "writes", ("p", *slots))) for stage in optimizer.stages)
+        h, used = options(optimizer), [stage.used for stage in optimizer.stages]
+        read, written = (sum(map(len, names)) for names in zip(*used, strict=True))
         updates = written + (h.ema is not None)
         return Traffic(updates, reads=read - written + (h.clip_norm is not None))
 

@@ -69,6 +69,7 @@ from fastoptim.algorithms.rprop import Rprop
 from fastoptim.algorithms.schedule_free_adamw import ScheduleFreeAdamW
 from fastoptim.algorithms.schedule_free_sgd import ScheduleFreeSGD
 from fastoptim.algorithms.sgd import SGD
+from fastoptim.algorithms.soap import SOAP
 from fastoptim.arrays.flat import FlatDict, flatten
 from fastoptim.kernels.cuda.driver import cuda_info
 from fastoptim.kernels.matrices import Matrices
@@ -88,6 +89,7 @@ __all__ = [
     "LAMB",
     "LARS",
     "SGD",
+    "SOAP",
     "AdEMAMix",
     "AdaGrad",
     "AdaMax",

@@ -267,9 +267,11 @@ class Optimizer(Algorithm):
     def _assigned(self, field: Field, old: Any, new: Any) -> None:
         """A field was assigned. Plan again if that changes more than a number of the step."""
         if field.chooses_rule or field.name == "groups":
-            self.variant = self.variant_of(vars(self))
+            vars(self)["variant"] = self.variant_of(vars(self))
         if field.kw_only or field.chooses_rule or callable(old) or callable(new) or isinstance(field, Patterns):
             self._stepper.replan()
+        if field.name in self._shaping:
+            self._stepper.steps.clear()
         if field.name == "ema" and new is None:
             self._stepper.drop_averages()
 

@@ -18,7 +18,7 @@ SMALL, LARGE = 3, 40_000  # elements, for one thread and for several
 
 def update(cls, dtype, size, options):
     params = {"p": np.ones(size, dtype)}
-    opt = cls(**accepted(cls, {**options, "groups": None, "accumulate": 1}))
+    opt = cls(**accepted(cls, {**options, "groups": None, "accumulate": 1, "frozen": ()}))
     for _ in range(2):
         opt.update(params, {"p": np.ones(size, dtype)})
 

@@ -1,4 +1,4 @@
-"""The formulas of optimizers that need norms of whole arrays: float64 NumPy, from the papers."""
+"""The formulas of optimizers that need norms or means of whole arrays: float64 NumPy, from the papers."""
 
 import numpy as np
 
@@ -32,4 +32,29 @@ def novograd(p, g, state, t, opt):
     return p - opt.lr * m, {"m": m, "v": v}
 
 
-FORMULAS = {"LARS": lars, "LAMB": lamb, "NovoGrad": novograd}
+def _rms(x):
+    return np.sqrt(np.mean(x**2))
+
+
+def adafactor(p, g, state, t, opt):
+    """Algorithm 4, and 5 for vectors, with PyTorch's ways to keep the second moment from zero."""
+    if not p.size:
+        return p, state
+    rho = min(opt.lr, 1 / np.sqrt(t)) if opt.relative_step else opt.lr
+    alpha = np.maximum(opt.eps2, _rms(p)) * rho
+    beta2 = 1 - t**opt.beta2_decay
+    if p.ndim < 2:
+        v = beta2 * state.get("v", 0) + (1 - beta2) * g**2
+        new = {"v": v}
+    else:
+        row = beta2 * state.get("row", 0) + (1 - beta2) * np.mean(g**2, axis=-1)
+        column = beta2 * state.get("column", 0) + (1 - beta2) * np.mean(g**2, axis=-2)
+        mean = np.maximum(np.mean(row, axis=-1), opt.eps1)
+        v = row[..., :, None] * column[..., None, :] / mean[..., None, None]
+        new = {"row": row, "column": column}
+    u = g / np.sqrt(np.maximum(v, opt.eps1**2))
+    u = u / np.maximum(1, _rms(u) / opt.clip_threshold)
+    return p - opt.lr * opt.weight_decay * p - alpha * u, new
+
+
+FORMULAS = {"LARS": lars, "LAMB": lamb, "NovoGrad": novograd, "Adafactor": adafactor}

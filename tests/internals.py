@@ -38,6 +38,11 @@ def update_pass(cls, dtype=np.float32, fused=NOTHING):
     return kernels.on_cpu.pass_for((storage_of(np.dtype(dtype)),) * operands).dispatcher
 
 
+def fused_of(opt):
+    """The options that the passes of an optimizer's last step include."""
+    return opt._stepper._plan.fused
+
+
 def passes_of_sums(cls, dtype=np.float32, fused=NOTHING):
     """The compiled functions that sum over arrays before a rule: over blocks, and over arrays, of each reduction."""
     found, own = [], storage_of(np.dtype(dtype))

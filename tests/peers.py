@@ -41,6 +41,11 @@ def problem(dtype, *, nones=True, zeros=True):
     return params, steps
 
 
+def square(matrix):
+    """As many of its rows as columns, or the other way round; None for None."""
+    return None if matrix is None else matrix[: matrix.shape[1], : matrix.shape[0]].copy()
+
+
 def stacked(steps):
     """Arrays by name, one dict for each step, as one array for each name."""
     return {name: np.stack([arrays[name] for arrays in steps]) for name in steps[0]}
@@ -66,6 +71,9 @@ class Case:
         if "matrices" in excepted:
             self.params = {name: p for name, p in self.params.items() if p.ndim == 2}
             self.steps = [{name: g for name, g in grads.items() if name in self.params} for grads in self.steps]
+        if "square" in excepted:
+            self.params = {name: square(p) for name, p in self.params.items()}
+            self.steps = [{name: square(g) for name, g in grads.items()} for grads in self.steps]
 
     def theirs(self, **names):
         return eval(self.row[self.key], vars(self.module) | NUMBERS | names)

@@ -15,15 +15,13 @@ import formulas_averaging
 import formulas_matrices
 import formulas_of_arrays
 import formulas_plain
-import formulas_whole
+import formulas_together
 from fastoptim import schedules
 from support import OPTIMIZERS, state_shapes
 from variants import changed_options, own_hyperparameters
 
-REFERENCES = (
-    formulas_plain.FORMULAS | formulas_adam.FORMULAS | formulas_averaging.FORMULAS | formulas_of_arrays.FORMULAS
-)
-REFERENCES |= formulas_matrices.FORMULAS | formulas_whole.FORMULAS | formulas_whole.TOGETHER
+FILES = formulas_plain, formulas_adam, formulas_averaging, formulas_of_arrays, formulas_matrices, formulas_together
+REFERENCES = {name: formula for file in FILES for name, formula in file.FORMULAS.items()}
 # The optimizers that are compared with their formula. For any other one test fails, and says so:
 # `test_every_optimizer_has_a_reference`.
 WITH_REFERENCE = [cls for cls in OPTIMIZERS if cls.__name__ in REFERENCES]
@@ -226,7 +224,7 @@ class Reference:
             self.steps[name] = self.steps.get(name, 0) + 1
             values = Values(partial(self.value, name=name))
             arrays[name] = self.params[name], g, self.state[name], self.steps[name], values
-        if self.formula not in formulas_whole.TOGETHER.values():
+        if self.formula not in formulas_together.FORMULAS.values():
             return {name: self.formula(*array) for name, array in arrays.items()}
         found, self.shared = self.formula(arrays, self.shared) if arrays else ({}, self.shared)
         return found

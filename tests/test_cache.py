@@ -9,7 +9,8 @@ TRAIN = """
 import sys
 import numpy as np
 import fastoptim
-from internals import argument_guard, bound_step, hits_and_misses, never_go_on_alone, passes_of_sums, update_pass
+from internals import argument_guard, bound_step, fused_of, hits_and_misses, never_go_on_alone
+from internals import passes_of_sums, update_pass
 never_go_on_alone()
 for name in sys.argv[1:]:
     cls = getattr(fastoptim, name)
@@ -18,7 +19,8 @@ for name in sys.argv[1:]:
     opt.update(params, {k: v.copy() for k, v in params.items()})
     bound = bound_step(opt)
     opt.update(params, {k: v.copy() for k, v in params.items()})
-    functions = [*passes_of_sums(cls), update_pass(cls), argument_guard()]
+    fused = fused_of(opt)
+    functions = [*passes_of_sums(cls, fused=fused), update_pass(cls, fused=fused), argument_guard()]
     if cls.kernels.are_public:
         scalars = next(opt.successive_scalars())
         cls.kernels.cpu(params["b"], params["b"].copy(), np.zeros((len(cls.slots), 3)), scalars)

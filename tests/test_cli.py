@@ -170,7 +170,19 @@ def test_warmup_takes_every_optimizer_and_dtype(warmed, capsys):
         (cls, dtype) for cls in arguments.OPTIMIZERS.values() for dtype in ("float32", "float64")
     ]
     last = capsys.readouterr().out.splitlines()[-3]
-    assert last.startswith(f"[{2 * len(OPTIMIZERS)}/{2 * len(OPTIMIZERS)}] {OPTIMIZERS[-1].__name__} float64 ")
+    assert last.startswith(f"[{2 * len(OPTIMIZERS)}/{2 * len(OPTIMIZERS)}] {NAMES[-1]} float64 ")
+
+
+def test_warmup_leaves_out_optimizers_that_refuse_an_option(warmed, capsys):
+    """Unless they are named: they need no kernels that they cannot run."""
+    assert main(["warmup", "--options", "clip_norm,ema"]) == 0
+    without = [cls.__name__ for cls in OPTIMIZERS if cls.evaluation is not None]
+    assert {type(opt).__name__ for opt, _ in warmed} == {*NAMES} - {*without}
+    said = capsys.readouterr().err
+    assert f"fastoptim warmup: without {', '.join(without)}: ema: expected None" in said
+    assert main(["warmup", "--optimizer", without[0], "--options", "ema"]) == 2
+    assert "fastoptim warmup: ema: expected None" in capsys.readouterr().err
+    assert main(["warmup", "--options", "decoupled,emma"]) == 2
 
 
 def test_warmup_with_options(warmed, capsys):

@@ -21,6 +21,7 @@ from fastoptim.kernels.cuda import compile as compiler
 from fastoptim.kernels.cuda import driver, memory, reduce, transfer, words
 from fastoptim.kernels.cuda.arrays import device_of
 from fastoptim.kernels.cuda.loops import build
+from fastoptim.kernels.cuda.report import report as reported
 from fastoptim.kernels.cuda.report import sources
 from fastoptim.kernels.fuse import NOTHING, Fused
 from fastoptim.kernels.measures import NAMES
@@ -60,7 +61,7 @@ def test_every_last_kernel_keeps_the_promises(cls, dtype, cc):
     # the arguments are what `Launch` passes the addresses of: whoever changes one has to change the other
     one_segment = 2 + len(cls.slots) + 4, f".f{8 * dtype().itemsize}" * cls.kernels.scalar_count
     integers, scalars = (5, ".u64" * 3) if cc == CAPABILITIES[0] else one_segment
-    integers = 5 if cls in SUMMED else integers
+    integers = 5 if getattr(cls, "reductions", ()) else integers
     assert "".join(re.findall(r"\.param (\.\w+) ", report.ptx)) == ".u64" * integers + scalars
 
 
@@ -93,6 +94,16 @@ def test_and_so_does_the_pass_around_it(cls, dtype):
     report = cuda.inspect(cls, dtype, fused=EVERY_OPTION, many=many, on_device=on_device)
     assert report.violations() == []
     assert 0 < report.registers <= 128
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cls", [cls for cls in OPTIMIZERS if cls.evaluation is not None])
+def test_the_pass_of_evaluation_parameters_writes_them_alone(cls, dtype):
+    storages, slots = (storage_of(dtype),) * (2 + len(cls.slots)), len(cls.slots)
+    kernel = build(cls.evaluation, slots, NOTHING, storages, True, False, writes_state=False)
+    report = reported(compiler.compile_kernel(*kernel, (8, 0)), np.dtype(dtype).name, (1, 1))
+    assert report.violations() == []
+    assert len(re.findall(r"\bst\.global\.v\d", report.ptx)) == 2  # the compiler makes two copies of the loop
 
 
 @pytest.mark.parametrize("kernel", [*map(reduce.sum_kernel, map(np.dtype, DTYPES)), reduce.finish_kernel()])

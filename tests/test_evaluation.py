@@ -1,6 +1,7 @@
 """Parameters to evaluate with that an optimizer computes itself, and `averaged`, which puts them into place."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -325,19 +326,29 @@ def test_those_of_the_formula(cls, variant, flat, rng):
         opt.update(params, grads)
         for name, x in held(opt, params).items():
             assert_close(x, reference.state[name].get("x", reference.params[name]), f"{name} after step {step}")
-    assert any((x != params[name]).any() for name, x in held(opt, params).items() if cls is not ASGD or variant)
+    if cls is not ASGD or variant:  # whose defaults average after a million steps
+        assert any((x != params[name]).any() for name, x in held(opt, params).items())
 
 
+OPTIONS_BESIDE = [("cautious", True), ("bounds", (0, 1)), ("nonnegative", True), ("ema", 0.9)]
+
+
+@pytest.mark.parametrize(("name", "value"), OPTIONS_BESIDE)
 @pytest.mark.parametrize("cls", [Combined, *AVERAGING])
-def test_ema_is_refused_beside_them(cls):
-    expected = "ema: expected None, as the optimizer has evaluation parameters of its own, see `averaged`, got 0.9"
+def test_options_that_are_refused_beside_them(cls, name, value):
+    opt = cls()
+    default = getattr(opt, name)
+    setattr(opt, name, default)
+    expected = rf"{name}: expected {default}, as .*averaged.*, got {re.escape(repr(value))}"
     with pytest.raises(ValueError, match=expected):
-        cls(ema=0.9)
-    opt = cls(ema=None)
+        cls(**{name: value})
     with pytest.raises(ValueError, match=expected):
-        opt.ema = 0.9
-    assert opt.ema is None
+        setattr(opt, name, value)
+    assert getattr(opt, name) == default
     saved = opt.state_dict()
-    saved["hyperparameters"]["ema"] = 0.9
+    saved["hyperparameters"][name] = value
     with pytest.raises(ValueError, match=expected):
         opt.load_state_dict(saved)
+    if name in ("bounds", "nonnegative"):
+        with pytest.raises(ValueError, match=expected):
+            cls(groups={"*": {name: value}})

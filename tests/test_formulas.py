@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import fastoptim
 from references import REFERENCES, WITH_REFERENCE, Reference
 from support import DTYPES, LAYOUTS, OPTIMIZERS, SHAPES, assert_close, assert_state_close, flat_like, random
-from variants import VARIANTS, kind_of, own_hyperparameters
+from variants import VARIANTS, continuous, kind_of, own_hyperparameters
 
 STEPS = 8  # RAdam adapts its steps from the sixth on
 CASES = [(cls, variant) for cls in WITH_REFERENCE for variant in [{}, *VARIANTS[cls.__name__]]]
@@ -37,7 +37,7 @@ def test_formula(cls, variant, dtype, layout):
     params = {str(shape): random(rng, shape, dtype) for shape in SHAPES}
     make = LAYOUTS.get(layout)
     params = {name: make(p) for name, p in params.items()} if make else fastoptim.flatten(params)
-    opt = cls(**variant)
+    opt = cls(**continuous(cls) | variant)
     reference = Reference(opt, params)
     for _ in range(STEPS):
         grads = {name: random(rng, p.shape, dtype) for name, p in params.items()}
@@ -69,7 +69,7 @@ arrays = st.tuples(
 )
 def test_any_mixture_of_arrays(cls, described, data):
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
-    opt = cls(lr=0.01)
+    opt = cls(lr=0.01, **continuous(cls))
     params = {k: LAYOUTS[own](random(rng, shape, dtype)) for k, (shape, dtype, _, own, _) in described.items()}
     held = dict(params)
     reference = Reference(opt, params)

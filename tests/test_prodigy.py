@@ -14,32 +14,37 @@ from support import LAYOUTS, assert_close, assert_same_bits, flat_like, like, ra
 F4, F8 = np.float32, np.float64
 SHARED = "d", "d_max", "numerator"
 SHAPES = {"W": (4, 3), "b": (3,), "late": (5,), "none": (0, 2), "wide": (3, 1500)}
-GROWING = {"d0": 0.01, "beta2": 0.9}  # so that the estimate grows in each of the first steps
+GROWING = {"d0": 0.01, "beta2": 0.9}
 
 
 def arrays(rng, dtype=F8):
     return {name: random(rng, shape, dtype) for name, shape in SHAPES.items()}
 
 
+def slopes(rng, params):
+    """Gradients of about the same direction in each step, so that the estimate grows."""
+    return {name: 2 + g for name, g in like(rng, params).items()}
+
+
 def check(opt, params, reference):
+    dtype = min((p.dtype for p in params.values()), key=lambda dtype: dtype.itemsize)  # the sums are no better
     for name, p in params.items():
-        assert_close(p, reference.params[name], name)
+        assert_close(p.astype(dtype), reference.params[name], name)
         for slot in opt.slots if name in reference.steps else ():
-            assert_close(opt.state[slot][name], reference.state[name][slot], f"{slot} {name}")
+            assert opt.state[slot][name].dtype == p.dtype
+            assert_close(opt.state[slot][name].astype(dtype), reference.state[name][slot], f"{slot} {name}")
     for slot in SHARED:
         assert opt.state[slot].keys() == reference.steps.keys()
         for number in opt.state[slot].values():
             assert (number.shape, number.dtype) == ((), F8)
-            # A sum of float32 numbers that nearly cancel out; in float64, of some thousand numbers.
-            rtol = 1e-11 if {p.dtype for p in params.values()} == {np.dtype(F8)} else 1e-4
-            np.testing.assert_allclose(number, reference.shared[slot], rtol=rtol, err_msg=slot)
+            assert_close(number.astype(dtype), reference.shared[slot], slot)
 
 
 def trained(rng, params, opt, calls=12, options=None):
     """Beside the reference, with a name that comes late and others without a gradient in some steps."""
     reference = Reference(opt, params, options or {})
     for call in range(calls):
-        grads = like(rng, params)
+        grads = slopes(rng, params)
         grads["late"] = None if call < 4 else grads["late"]
         grads["b"] = None if call % 3 == 1 else grads["b"]
         reference.update(grads)
@@ -51,7 +56,7 @@ def trained(rng, params, opt, calls=12, options=None):
 @pytest.mark.parametrize("dtypes", [[F8], [F4, F8]], ids=["float64", "mixed"])
 @pytest.mark.parametrize(
     "options",
-    [{}, {"growth_rate": 1.5}, {"d_coef": 0.5, "bias_correction": True}, {"safeguard_warmup": True, "lr": 0.5}],
+    [{}, {"growth_rate": 1.5}, {"d_coef": 0.5, "bias_correction": True}, {"safeguard_warmup": True, "d_coef": 1.5}],
     ids=str,
 )
 def test_names_that_come_late_and_pause(options, dtypes, rng):
@@ -69,8 +74,8 @@ def test_a_growth_rate_limits_every_estimate_but_the_first_above_d0():
         found.append(float(opt.state["d"]["p"]))
     growth = np.divide(found[1:], found[:-1])
     assert found[0] == 1e-6
-    assert sum(growth > 1.25) == 1
-    assert (growth[growth > 1.25 + 1e-15].size, np.isclose(growth, 1.25).sum()) >= (1, 5)
+    assert growth[0] > 1.5
+    np.testing.assert_allclose(growth[1:], 1.25, rtol=1e-15)
 
 
 def test_two_networks_in_turn(rng):
@@ -79,7 +84,7 @@ def test_two_networks_in_turn(rng):
     opt = Prodigy(**GROWING)
     reference = Reference(opt, params)
     for call in range(10):
-        grads = like(rng, params)
+        grads = slopes(rng, params)
         names = [("W", "b"), ("late", "none", "wide")][call % 2]
         reference.update({name: grads[name] if name in names else None for name in params})
         opt.update({name: params[name] for name in names}, grads)
@@ -94,7 +99,7 @@ def test_sums_of_gradients_of_different_lengths(options, rng):
     reference = Reference(opt, params, options)
     for call in range(10):
         opt.accumulate = reference.options["accumulate"] = 4 if 2 <= call < 5 else 2
-        grads = like(rng, params)
+        grads = slopes(rng, params)
         names = ["W", "b"] if call < 3 else list(params)
         held, reference.params = reference.params, {name: reference.params[name] for name in names}
         reference.update(grads)
@@ -106,7 +111,7 @@ def test_sums_of_gradients_of_different_lengths(options, rng):
 
 @pytest.mark.parametrize("layout", [*LAYOUTS, "flat", "another order"])
 def test_layouts_and_orders_change_no_bit(layout, rng):
-    params, steps = arrays(rng, F4), [like(rng, arrays(rng, F4)) for _ in range(5)]
+    params, steps = arrays(rng, F4), [slopes(rng, arrays(rng, F4)) for _ in range(5)]
     expected, twin = {name: p.copy() for name, p in params.items()}, Prodigy(**GROWING)
     for grads in steps:
         twin.update(expected, grads)
@@ -121,15 +126,19 @@ def test_layouts_and_orders_change_no_bit(layout, rng):
     for i, grads in enumerate(steps):
         opt.update(dict(reversed(params.items())) if layout == "another order" and i % 2 else params, grads)
     for name, p in expected.items():
-        assert_same_bits(np.ascontiguousarray(params[name]), p, name)
+        assert_same_bits(params[name].copy("C"), p, name)
         for slot in twin.state:
-            assert_same_bits(np.ascontiguousarray(opt.state[slot][name]), twin.state[slot][name], f"{slot} {name}")
+            assert_same_bits(opt.state[slot][name].copy("C"), twin.state[slot][name], f"{slot} {name}")
 
 
-@pytest.mark.parametrize("how", [copy.deepcopy, lambda opt: pickle.loads(pickle.dumps(opt)), "dict", "file"], ids=str)
+@pytest.mark.parametrize(
+    "how",
+    [copy.deepcopy, lambda opt: pickle.loads(pickle.dumps(opt)), "dict", "file"],
+    ids=["copy", "pickle", "dict", "file"],
+)
 def test_a_resume_goes_on_with_the_estimate(how, rng, tmp_path):
     params, opt = arrays(rng, F4), Prodigy(**GROWING, bias_correction=True)
-    steps = [like(rng, params) for _ in range(8)]
+    steps = [slopes(rng, params) for _ in range(8)]
     for grads in steps[:4]:
         opt.update(params, {**grads, "late": None})
     others = {name: p.copy() for name, p in params.items()}
@@ -154,9 +163,9 @@ def test_a_resume_goes_on_with_the_estimate(how, rng, tmp_path):
 def test_a_name_that_comes_after_a_resume_has_the_same_estimate(rng):
     params, opt, twin = arrays(rng), Prodigy(**GROWING), Prodigy()
     for _ in range(3):
-        opt.update(params, {**like(rng, params), "late": None})
+        opt.update(params, {**slopes(rng, params), "late": None})
     twin.load_state_dict(opt.state_dict())
-    twin.update(params, like(rng, params))
+    twin.update(params, slopes(rng, params))
     assert len({float(d) for d in twin.state["d"].values()}) == 1
     assert twin.state["d"].keys() == params.keys()
     assert twin.state["d"]["late"] >= opt.state["d"]["W"]
@@ -169,6 +178,17 @@ def test_a_state_dict_with_different_estimates_is_refused(rng):
     saved["slots"]["d"]["b"] = np.array(0.5)
     before = snapshot(opt, params)
     with pytest.raises(ValueError, match=r"slots\['d'\]: expected the same number for all names"):
+        opt.load_state_dict(saved)
+    assert snapshot(opt, params) == before
+
+
+def test_a_state_dict_with_a_wrong_estimate_is_refused(rng):
+    params, opt = arrays(rng), Prodigy(**GROWING)
+    opt.update(params, like(rng, params))
+    saved = copy.deepcopy(opt.state_dict())
+    saved["slots"]["d"]["b"] = np.zeros(2)
+    before = snapshot(opt, params)
+    with pytest.raises(ValueError, match=r"slots\['d'\]\['b'\]: expected one number, got shape \(2,\)"):
         opt.load_state_dict(saved)
     assert snapshot(opt, params) == before
 
@@ -191,7 +211,7 @@ def test_gradients_of_zero(dtype, rng):
     before, opt = {name: p.copy() for name, p in params.items()}, Prodigy(weight_decay=0.0)
     for _ in range(3):
         opt.update(params, {name: np.zeros_like(p) for name, p in params.items()})
-    assert opt.state["d"]["W"] == opt.d0
+    assert opt.state["d"]["W"] == dtype(opt.d0)
     for name, p in params.items():
         assert_same_bits(p, before[name], name)
     for _ in range(3):

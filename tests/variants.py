@@ -34,6 +34,9 @@ KINDS = {
     "steps": "count",
     "scale": "choice",
     "axes": "choice",
+    "shampoo_beta": "optional fraction",
+    "precondition_frequency": "count",
+    "max_precondition_dim": "count",
 }
 # The words of a choice, without the default.
 WORDS = {"scale": ["match_rms_adamw"], "axes": ["out_in"]}
@@ -50,7 +53,11 @@ VALUES = {
     "clip_threshold": 0.8,
     "d0": 0.01,
     "growth_rate": 1.1,
+    "precondition_frequency": 2,
 }
+# With these, a step depends continuously on its gradients. The bases of longer sides do not: see tests/test_soap.py.
+CONTINUOUS = {"max_precondition_dim": 1}
+VALUES |= CONTINUOUS
 
 
 def own_hyperparameters(cls):
@@ -78,6 +85,11 @@ def switched_off(cls):
 
 def accepted(cls, options):
     """The options without those that an optimizer refuses, such as `ema` beside evaluation parameters of its own."""
+    groups = {}
+    for pattern, values in (options.get("groups") or {}).items():
+        alone = {name: {pattern: {name: value}} for name, value in values.items()}
+        groups[pattern] = {name: values[name] for name, group in alone.items() if not _refuses(cls, "groups", group)}
+    options = {**options, "groups": groups} if groups else options
     return {name: value for name, value in options.items() if not _refuses(cls, name, value)}
 
 
@@ -105,6 +117,11 @@ def kind_of(cls, name):
     return "nonnegative"
 
 
+def continuous(cls):
+    """The hyperparameters with which formulas in float64 say what is computed in float32."""
+    return {name: value for name, value in CONTINUOUS.items() if name in own_hyperparameters(cls)}
+
+
 def variants_of(cls):
     """Hyperparameters other than the defaults, to be tested beside them.
 
@@ -119,7 +136,7 @@ def variants_of(cls):
             numbers[name] = 0.05 if default in (0.01, 0.02) else 0.02
         elif kind == "nonnegative":
             numbers[name] = default + 0.1
-        elif kind in ("fraction", "inner fraction"):
+        elif kind in ("fraction", "inner fraction", "optional fraction"):
             numbers[name] = 0.7 if default != 0.9 else 0.6
         elif kind == "switch":
             switches.append({name: not default})
@@ -150,6 +167,7 @@ WRONG_OF_KIND = {
     "fraction": [*NUMBER, -1e-9, 1, 1.0, 2],
     "negative": [*NUMBER, -1.1, 0],
     "limit of growth": [0.9, math.nan, math.inf, "1", [1.0]],
+    "optional fraction": [*(x for x in NUMBER if x is not None), 1, 2],
     "inner fraction": [*NUMBER, 0, 1],
     "above 1": [*NUMBER, 1, 0.5],
     "switch": SWITCH,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from site_pages.latex import UnprintableError, latex
 from site_pages.scalars import Replaced, WithCarry, assigned, carry_names, scalars, tree_of
+from site_pages.sums import Sums, sums_of
 from site_pages.symbols import indexed, symbol
 
 
@@ -17,10 +18,12 @@ class Formula(NamedTuple):
     Attributes:
         numbers: of the step, one for all elements.
         rule: for each element.
+        sums: what is summed over arrays before the rule.
     """
 
     numbers: list[tuple[str, str]]
     rule: list[tuple[str, str]]
+    sums: tuple[Sums, ...] = ()
 
 
 def formula(cls: Any, variant: tuple[str, ...] = (), **known: bool) -> Formula:
@@ -58,17 +61,24 @@ def _formula(
     tree, read = tree_of(stage.rule), scalars(cls, known, method)
     carry = WithCarry(carry_names(cls), {"carry": "t", "carry_before": "t-1"})
     p, g, *others = [x.arg for x in tree.args.args]
-    slots, names = others[: len(stage.slots)], others[len(stage.slots) :]
+    slots, names = others[: len(stage.slots)], stage.kernels.scalar_names
     values = {name: carry.visit(x) for name, x in zip(names, read.returned, strict=True)}
     inside = {name: value for name, value in values.items() if _is_short(value)}
     numbers = {name: value for name, value in values.items() if name not in inside}
     every = {name: carry.visit(x) for name, x in read.named.items()}
     named = {name: value for name, value in every.items() if name not in numbers and not _is_short(value)}
     symbols = {name: symbol(name, "t") for name in numbers} | carry.symbols
-    symbols |= {name: symbol(name, "t-1" if is_step else "t") for name in (p, *slots)} | {g: symbol(g, "t")}
+    state = p, *slots, *cls.array_slots
+    symbols |= {name: symbol(name, "t-1" if is_step else "t") for name in state} | {g: symbol(g, "t")}
+    sums = tuple(
+        sums_of(
+            each, stage.slots, symbols, lambda names, known, body: _Rule(names, dict(known), inside).equations(body)
+        )
+        for each in (cls.reductions if is_step else ())
+    )
     body = [*_decay(cls, p, g), *tree.body] if is_step else tree.body
     made = _Rule([p, *slots] if is_step else ["x"], symbols, inside).equations(body)
-    return Formula(_numbers(numbers, named, carried, carry.symbols), made)
+    return Formula(_numbers(numbers, named, carried, carry.symbols), made, sums)
 
 
 def _numbers(
@@ -167,7 +177,7 @@ class _Rule:
         for output, result in zip(self.outputs, results, strict=True):
             if not (isinstance(result, ast.Name) and result.id in final):
                 found.append((symbol(output, "t"), self.text(result)))
-        return found
+        return [(left, right) for left, right in found if left != right]  # what stays as it is
 
     def text(self, value: ast.expr) -> str:
         return latex(self.inside.visit(copy.deepcopy(value)), self.symbols)

@@ -15,6 +15,7 @@ COMPARISONS: dict[type[ast.cmpop], str] = {
     ast.Eq: "=",
     ast.NotEq: r"\ne",
 }
+SUM_OF = "sum of"  # called with what is summed; the name is no variable's
 FUNCTIONS = {"exp", "log", "max", "min", "cos", "sin", "tanh"}
 
 
@@ -65,6 +66,8 @@ class _Printer:
                 return rf"\frac{{{self.text(left, SUM)}}}{{{self.text(right, SUM)}}}", PRODUCT
             case ast.BinOp(op=ast.Pow(), left=left, right=right):
                 return f"{self.text(left, ATOM)}^{{{self.text(right, SUM)}}}", POWER
+            case ast.Call(func=ast.Name(id=name), args=[inside]) if name == SUM_OF:
+                return rf"\sum {self.text(inside, PRODUCT)}", SUM
             case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=arguments, keywords=[]):
                 return self.called(name, [self.text(x, SUM) for x in arguments])
             case ast.IfExp():

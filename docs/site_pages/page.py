@@ -55,7 +55,7 @@ def index() -> str:
     """The table of all optimizers in Markdown."""
     head = "| optimizer | in short | state | bytes | paper |\n|---|---|---|---|---|"
     rows = [
-        f"| [{cls.__name__}]({cls.__name__.lower()}.md) | {described(cls).summary} | {_names(cls.slots) or 'none'} "
+        f"| [{cls.__name__}]({cls.__name__.lower()}.md) | {described(cls).summary} | {_kept(cls)} "
         f"| {traffic(cls)} | {paper(cls)} |"
         for cls in optimizers()
     ]
@@ -70,8 +70,8 @@ def index() -> str:
 
 
 def traffic(cls: Any) -> int:
-    """Bytes that a step reads and writes for a float32 element: the gradient is read, all else read and written."""
-    return FLOAT * (1 + 2 * (1 + len(cls.slots)))
+    """Bytes that a step reads and writes for a float32 element, in all of its passes."""
+    return FLOAT * sum(len(stage.used.reads) + len(stage.used.writes) for stage in cls.stages)
 
 
 def _arguments(cls: Any, said: list[tuple[str, str]]) -> str:
@@ -94,7 +94,8 @@ def _formulas(cls: Any) -> list[str]:
     for variant, stages in cls.variant_stages.items():
         if variant:
             parts.append(f"### With {' and '.join(f'`{name}`' for name in variant)}")
-        parts += [*_equations(cls, variant), *_source(stages[-1].rule)]
+        functions = [x for each in cls.reductions for x in (each.rule, *each.functions)]
+        parts += [*_equations(cls, variant), *_source(*functions, stages[-1].rule)]
     if cls.evaluation is not None:
         parts += ["### The parameters to evaluate with", EVALUATION, *_printed(lambda: evaluation(cls))]
         parts += _source(cls.evaluation)
@@ -105,6 +106,7 @@ def _legend(cls: Any) -> str:
     numbers = [x.name for x in [*_own(cls), *_changed(cls)] if not isinstance(x.default, bool)]
     names = ", ".join(f"${symbol(name)}$ is `{name}`" for name in numbers)
     slots = dict.fromkeys(slot for stages in cls.variant_stages.values() for slot in stages[-1].slots)
+    slots |= dict.fromkeys(cls.array_slots)
     state = f", ${', '.join(map(symbol, slots))}$ the state, zero at first" if slots else ""
     carried = cls.carry if isinstance(cls.carry, tuple) else () if cls.carry is None else (cls.carry,)
     first = [f"${symbol(name)}$, ${number:g}$ at first" for name, number in zip(carry_names(cls), carried, strict=True)]
@@ -125,15 +127,23 @@ def _printed(make: Callable[[], Formula]) -> list[str]:
     parts = []
     if found.numbers:
         parts += ["The numbers of step $t$, computed once in float64:", _aligned(found.numbers)]
+    for sums in found.sums:
+        whole = "all arrays together" if sums.over_all else "the array"
+        parts += ["For each element of an array:", _aligned(sums.elements)] if sums.elements else []
+        parts += [f"Summed over the elements of {whole}:", _aligned(sums.sums)]
+        parts += [f"Then, once for {whole}, in float64:", _aligned(sums.results)]
     return [*parts, *(["Then, for each element:"] if parts else []), _aligned(found.rule)]
 
 
-def _source(rule: Any) -> list[str]:
+def _source(*functions: Any) -> list[str]:
     try:
-        source = textwrap.dedent(inspect.getsource(rule)).strip()
+        source = "\n\n\n".join(textwrap.dedent(inspect.getsource(each)).strip() for each in functions)
     except (OSError, TypeError):
         return ["The rule's source is not to be had."]
-    return ["The rule, as the library compiles it:", f"```python\n{source}\n```"]
+    what = "The rule, as the library compiles it:"
+    if len(functions) > 1:
+        what = "The functions, as the library compiles them. The last one is the rule:"
+    return [what, f"```python\n{source}\n```"]
 
 
 def _aligned(equations: list[tuple[str, str]]) -> str:
@@ -144,6 +154,10 @@ def _aligned(equations: list[tuple[str, str]]) -> str:
 def _traffic(cls: Any) -> str:
     bytes_, kept = traffic(cls), FLOAT * len(cls.slots)
     state = f"The state is {_names(cls.slots)}: {kept} bytes for each float32 element" if cls.slots else "No state"
+    numbers = cls.array_slots
+    if numbers:
+        owner = "all arrays together" if cls.shared_slots else "each array"
+        state += f"; and {_names(numbers)}, {'numbers' if len(numbers) > 1 else 'a number'} of float64 for {owner}"
     rows = {
         "the formula alone": bytes_,
         "with `clip_norm`, which reads the gradients once more": bytes_ + FLOAT,
@@ -154,14 +168,31 @@ def _traffic(cls: Any) -> str:
             "with both": bytes_ + 3 * FLOAT,
         }
     lines = [f"| {what} | {count} |" for what, count in rows.items()]
-    read = " and ".join(["the parameter", *([_names(cls.slots)] if cls.slots else [])])
     return "\n".join([
-        f"{state}. A step reads the gradient, and reads and writes {read}. In bytes for each float32 element:",
+        f"{state}. {_passes(cls)} In bytes for each float32 element:",
         "",
         "| a step | bytes |",
         "|---|---|",
         *lines,
     ])  # fmt: skip
+
+
+def _kept(cls: Any) -> str:
+    """The names of the state."""
+    return _names((*cls.slots, *cls.array_slots)) or "none"
+
+
+def _passes(cls: Any) -> str:
+    """What each pass of a step reads and writes."""
+    if len(cls.stages) == 1:
+        read = " and ".join(["the parameter", *([_names(cls.slots)] if cls.slots else [])])
+        return f"A step reads the gradient, and reads and writes {read}."
+    called = {"p": "the parameter", "g": "the gradient"}
+    passes: list[str] = []
+    for stage in cls.stages:
+        reads, writes = (", ".join(called.get(x, f"`{x}`") for x in names) or "nothing" for names in stage.used)
+        passes.append(f"Pass {len(passes) + 1} reads {reads}; it writes {writes}.")
+    return " ".join([f"A step makes {len(passes)} passes over the arrays.", *passes])
 
 
 def _own(cls: Any) -> list[inspect.Parameter]:

@@ -54,4 +54,4 @@ class LAMB(Optimizer):
     def scalars(self, t: int) -> tuple[float, ...]:
         bias1, bias2 = 1 - self.beta1**t, sqrt(1 - self.beta2**t)
         moments = 1 - self.beta1, 1 - self.beta2, bias2 / bias1, self.eps * bias2, self.weight_decay
-        return *moments, float(self.adapt), self.lr
+        return *moments, 1.0 if self.adapt else 0.0, self.lr

@@ -52,4 +52,4 @@ class LARS(Optimizer):
     adapt: bool = switch(True)
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        return self.trust, self.weight_decay, self.eps, float(self.adapt), self.lr, self.momentum
+        return self.trust, self.weight_decay, self.eps, 1.0 if self.adapt else 0.0, self.lr, self.momentum

@@ -1,6 +1,7 @@
 """The command line. What the demo needs is imported when it runs: `info` and `warmup` do without its extra."""
 
 import argparse
+import itertools
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -86,15 +87,20 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _warmup(options: argparse.Namespace) -> int:
-    sets = options.options or [{}]
-    try:
-        optimizers = [cls(**values) for cls in _selected(options) for values in sets]
-        for opt in optimizers:
+    sets, optimizers, refused = options.options or [{}], [], dict[str, list[str]]()
+    for cls, values in itertools.product(_selected(options), sets):
+        try:
+            opt = cls(**values)
             opt.plan(opt.stages, opt.matrix_stages, accumulates=False)  # refuses options that cannot go together
-    except (TypeError, ValueError) as error:
-        print(f"fastoptim warmup: {error}", file=sys.stderr)
-        return 2
-    return warmup.run(optimizers, list(dict.fromkeys(options.dtype or DTYPES)))
+            optimizers.append(opt)
+        except (TypeError, ValueError) as error:
+            if options.optimizer or isinstance(error, TypeError):  # who names one, or misspells an option
+                print(f"fastoptim warmup: {error}", file=sys.stderr)
+                return 2
+            refused.setdefault(str(error), []).append(cls.__name__)
+    for why, names in refused.items():
+        print(f"fastoptim warmup: without {', '.join(names)}: {why}", file=sys.stderr)
+    return warmup.run(optimizers, list(dict.fromkeys(options.dtype or DTYPES))) if optimizers else 2
 
 
 def _selected(options: argparse.Namespace) -> list[type[fastoptim.Optimizer]]:

@@ -81,7 +81,7 @@ class Kernels:
 
     def _alone(self, kernel: Any) -> Any:
         """A public kernel, where it is all of a step."""
-        if self.why_not_alone:
+        if not self.are_public:
             raise TypeError(f"{self.owner} {self.why_not_alone}: expected opt.update to be called")
         return kernel
 

@@ -26,19 +26,33 @@ class Matrices(NamedTuple):
             what the options have made of the gradient, C-contiguous, as the state's arrays are; the function may write
             into it, and into these. It is not called for a matrix without elements. An error in it leaves the step
             half made.
-        slots: from the names of a matrix's state to functions of its shape that return the state's.
+        slots: from the names of a matrix's state to functions that return its shape, None for none. Such a function
+            takes the matrix's shape, and by name what it needs of the hyperparameters that cannot be schedules. Where
+            there is no state, the first function gets None.
         for_others: from names of hyperparameters to others, whose values they have for arrays that follow the rule:
             `{"lr": "adamw_lr"}`.
     """
 
     function: Callable[..., Any]
-    slots: Mapping[str, Callable[[Shape], Shape]]
+    slots: Mapping[str, Callable[..., Shape | None]]
     for_others: Mapping[str, str] = MappingProxyType({})
 
     @property
     def scalars(self) -> tuple[str, ...]:
         """The names of the step's numbers that the function takes."""
         return tuple(name for name in arguments_of(self.function)[2:] if name not in self.slots)
+
+    def state_shape(self, slot: str, shape: Shape, value: Callable[[str], Any]) -> Shape | None:
+        """The shape of a matrix's state, None for none; `value` returns a hyperparameter."""
+        if slot not in self.slots:
+            return None
+        shape_of = self.slots[slot]
+        return shape_of(shape, **{name: value(name) for name in arguments_of(shape_of)[1:]})
+
+    @property
+    def hyperparameters(self) -> frozenset[str]:
+        """The names of those that say which state there is."""
+        return frozenset(name for shape in self.slots.values() for name in arguments_of(shape)[1:])
 
 
 @rule

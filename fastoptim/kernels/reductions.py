@@ -134,9 +134,9 @@ class Summed(NamedTuple):
     def launches(self, groups: Sequence[Group], order: int) -> list[Launch]:
         """The calls that run it on the host: over all blocks, and then over all arrays."""
         found, totals = [block_launch(self.kernels.on_blocks, group) for group in groups], self.kernels.on_totals
-        if self.kernels.over_all:
+        if self.kernels.over_all and groups:
             own = totals.pass_for(storage_of(groups[0].dtype)).address
-            return [*found, Launch(own, order, groups[0].scalars, 1, 1, 1)] if groups else found
+            return [*found, Launch(own, order, groups[0].scalars, 1, 1, 1)]
         for group in groups:
             own = totals.pass_for(storage_of(group.dtype)).address
             found.append(Launch(own, group.table, group.scalars, group.arrays, 1, group.blocks))

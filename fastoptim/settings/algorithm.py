@@ -3,7 +3,6 @@
 import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 from fastoptim.kernels import Kernels
@@ -13,12 +12,18 @@ from fastoptim.kernels.stages import Elementwise, Reduction, evaluation_stage, m
 from fastoptim.settings.carry import Carry
 from fastoptim.settings.carry import declared as declared_carry
 from fastoptim.settings.documented import documented
-from fastoptim.settings.fields import AlwaysNone, AlwaysOff, Field, Switch
+from fastoptim.settings.fields import AlwaysOff, Field, Refused, Switch
 from fastoptim.settings.options import Options
 from fastoptim.settings.rows import WrongScalarsError, numbers_of
 
 A = TypeVar("A", bound="Algorithm")
 _numbers = itertools.count()
+# Options that are refused beside evaluation parameters: of two averages, nobody would know which one `averaged` gives,
+# and what is done to a parameter behind the rule is not done to the state that they are computed from.
+BESIDE_EVALUATION = {
+    "ema": "the optimizer has evaluation parameters of its own, see `averaged`",
+    **dict.fromkeys(["cautious", "bounds", "nonnegative"], "evaluation parameters (`averaged`) would not keep to it"),
+}
 
 Stages = tuple[Any, ...]  # the last one is elementwise
 OF_THE_STAGES: dict[str, Callable[[Stages], Any]] = {
@@ -50,8 +55,8 @@ class Algorithm(Options):
             named here. A switch is on when it is True; a number when it is positive or a schedule, here or in a group.
         variant: of an optimizer, the names of those that are on, in the order of their declaration.
         reductions: what is summed over each array before the rule, see `Reduction`.
-        array_slots: names of the state's numbers that each array has one of; or from such names to functions of the
-            parameter's shape that return the state's shape, None where there is none.
+        array_slots: names of the state's numbers that each array has one of. Behind them, after the class is made, come
+            those of `shared_slots`. Arrays that `matrices` updates have none.
         shared_slots: names of numbers of the state that all arrays share.
         matrices: how matrices are updated, where they do not follow the rule.
         stages: what a step is made of: the reductions, and the rule, element by element.
@@ -71,9 +76,10 @@ class Algorithm(Options):
     rule: ClassVar[Rule]
     slots: ClassVar[tuple[str, ...]] = ()
     variants: ClassVar[Mapping[tuple[str, ...], Rule | tuple[Rule, tuple[str, ...]]]] = {}
-    variant: tuple[str, ...] = ()
+    # An optimizer has its own. Type checkers would take an annotated one for a hyperparameter.
+    variant: ClassVar[tuple[str, ...]] = ()
     reductions: ClassVar[tuple[Reduction, ...]] = ()
-    array_slots: ClassVar[Any] = MappingProxyType({})
+    array_slots: ClassVar[tuple[str, ...]] = ()
     shared_slots: ClassVar[tuple[str, ...]] = ()
     matrices: ClassVar[Matrices | None] = None
     stages: ClassVar[Stages] = ()
@@ -81,6 +87,7 @@ class Algorithm(Options):
     kernels: ClassVar[Kernels]
     variant_stages: ClassVar[Mapping[tuple[str, ...], Stages]]
     _number: ClassVar[int]
+    _shaping: ClassVar[frozenset[str]] = frozenset()  # names of the fields that say which state a matrix has
     evaluation: ClassVar[Rule | None] = None
     evaluation_stage: ClassVar[Elementwise | None] = None
     carry: ClassVar[Carry] = None
@@ -91,14 +98,12 @@ class Algorithm(Options):
         own = vars(cls)
         if "rule" in own:  # what belongs to a base class's rule does not belong to this one
             cls.variants, cls.reductions = own.get("variants", {}), own.get("reductions", ())
-            slots = own.get("array_slots", ())
             cls.shared_slots, cls.matrices = own.get("shared_slots", ()), own.get("matrices")
-            cls.array_slots = dict(slots if isinstance(slots, Mapping) else dict.fromkeys(slots, _one_number))
-            cls.array_slots |= dict.fromkeys(cls.shared_slots, _one_number)
+            cls.array_slots = *own.get("array_slots", ()), *cls.shared_slots
         if "rule" in own or "variants" in own:
             cls._mark_choosing_fields()
         if "evaluation" in own:
-            cls._refuse_ema()
+            cls._refuse_options()
         super().__init_subclass__(**kwargs)
         if "rule" in own or ("variants" in own and hasattr(cls, "variant_stages")):
             cls.variant_stages = cls._stages_of_variants()
@@ -106,6 +111,8 @@ class Algorithm(Options):
                 scalars = cls.variant_stages[()][-1].kernels.scalar_names
                 cls.matrix_stages = matrix_stages(cls.__name__, cls.matrices, scalars)
             cls._for_others = cls.matrices.for_others if cls.matrices is not None else {}
+            shaping = cls.matrices.hyperparameters if cls.matrices is not None else ()
+            cls._shaping = frozenset({"groups", *shaping} if shaping else ())
             for attribute, read in OF_THE_STAGES.items():
                 setattr(cls, attribute, _OfTheStages(read))
         if {"rule", "variants", "slots", "evaluation"} & own.keys():
@@ -135,13 +142,11 @@ class Algorithm(Options):
             setattr(cls, name, changed if isinstance(default, Field) else changed.with_default(default, cls._fields))
 
     @classmethod
-    def _refuse_ema(cls) -> None:
-        """Refuse `ema` where there are evaluation parameters: of two averages, nobody knew which one to take."""
-        field: Field = Options._fields["ema"]
-        if cls.evaluation is not None:
-            field = AlwaysNone("the optimizer has evaluation parameters of its own, see `averaged`")
-            field.name = "ema"
-        setattr(cls, field.name, field)
+    def _refuse_options(cls) -> None:
+        """Refuse options that do not go together with evaluation parameters."""
+        for name, why in BESIDE_EVALUATION.items():
+            field = Options._fields[name]
+            setattr(cls, name, field if cls.evaluation is None else Refused(name, field.default, why))
 
     @classmethod
     def _declare_evaluation(cls) -> None:
@@ -151,6 +156,10 @@ class Algorithm(Options):
         owner = f"{cls.__name__}.evaluation"
         cls.evaluation = staticmethod(rule)
         cls.evaluation_stage = evaluation_stage(owner, rule, cls.slots)
+        if cls.matrices is not None:
+            raise TypeError(f"{owner}: expected no `matrices`, as these have no state that the rule could take")
+        if cls.matrices is not None:
+            raise TypeError(f"{owner}: expected no `matrices`, which have no state that the rule could take")
         for variant, stages in cls.variant_stages.items():
             if stages[-1].slots != cls.slots:
                 raise TypeError(f"{owner}: its slots are {cls.slots}, but with {variant} they are {stages[-1].slots}")
@@ -159,7 +168,7 @@ class Algorithm(Options):
     def _stages_of_variants(cls) -> dict[tuple[str, ...], Stages]:
         """The stages of the class's own rule, and those of its variants, by the names that are on."""
         declared = vars(cls).get("rule", cls.rule)
-        others = tuple(cls.array_slots), cls.reductions, cls.matrices
+        others = cls.array_slots, cls.reductions, cls.matrices
         stages: dict[tuple[str, ...], Stages] = {}
         stages[()] = stages_of(cls.__name__, getattr(declared, "__func__", declared), cls.slots, *others)
         for key, value in cls.variants.items():
@@ -201,15 +210,15 @@ class Algorithm(Options):
     @property
     def shaped_slots(self) -> tuple[str, ...]:
         """The slots of other shapes, or of some parameters alone."""
-        return tuple(self.array_slots if self.matrices is None else dict.fromkeys([*self.slots, *self.matrices.slots]))
+        of_elements = () if self.matrices is None else (*self.slots, *self.matrices.slots)
+        return tuple(dict.fromkeys((*of_elements, *self.array_slots)))
 
     def state_shape(self, slot: str, name: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         """The shape of a parameter's state in one of the `shaped_slots`, None where it has none."""
-        if self.matrices is None:
-            found: tuple[int, ...] | None = self.array_slots[slot](shape)
-            return found
-        if self.is_matrix(name, shape):
-            return self.matrices.slots[slot](shape) if slot in self.matrices.slots else None
+        if self.matrices is not None and self.is_matrix(name, shape):
+            return self.matrices.state_shape(slot, shape, lambda field: self.value_for(name, field))
+        if slot in self.array_slots:
+            return ()
         return shape if slot in self.slots else None
 
     def scalars(self, t: int) -> tuple[float, ...]:
@@ -254,11 +263,6 @@ class Algorithm(Options):
         names = self.kernels.scalar_names
         expected = f"expected {len(names)} float{'s' * (len(names) != 1)} ({', '.join(names)})"
         return ValueError(f"{type(self).__name__}.scalars({error.t}): {expected}, got {error.returned}{where}")
-
-
-def _one_number(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of a number for each array."""
-    return ()
 
 
 def subclasses(base: type[A]) -> dict[str, type[A]]:

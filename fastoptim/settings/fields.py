@@ -153,16 +153,17 @@ class AlwaysOff(Switch):
         return False
 
 
-class AlwaysNone(Field):
+class Refused(Field):
     """An option that has no place in a class, and why."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(None)
-        self.reason, self.kw_only = reason, True
+    def __init__(self, name: str, default: Any, reason: str) -> None:
+        super().__init__(default)
+        self.name, self.reason, self.kw_only = name, reason, True
 
-    def check(self, value: Any, fields: Mapping[str, Field]) -> None:
-        if value is not None:
-            raise self.refusal(f"None, as {self.reason}", value)
+    def check(self, value: Any, fields: Mapping[str, Field]) -> Any:
+        if type(value) is not type(self.default) or value != self.default:
+            raise self.refusal(f"{self.default!r}, as {self.reason}", value)
+        return value
 
 
 class Count(Field):

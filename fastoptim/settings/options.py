@@ -11,7 +11,7 @@ from fastoptim.settings.fields import Count, Number, Switch, option
 from fastoptim.settings.fields import nonnegative as nonnegative_number  # one of the options is called so
 from fastoptim.settings.groups import OFF, Groups
 from fastoptim.settings.names import Names
-from fastoptim.settings.patterns import Patterns
+from fastoptim.settings.patterns import Patterns, first_match
 from fastoptim.settings.plan import Plan
 from fastoptim.settings.rows import evaluation_numbers_of
 
@@ -105,6 +105,13 @@ class Options(Declared):
         options = (x for x in Options._fields.values() if x.name != "groups" and self._fields[x.name].kw_only)
         values = {**self.hyperparameters(), **{x.name: x.default for x in options}}
         return Plan(values, self._fields, OFF, {}, [stage], (), accumulates=False, ask=evaluation_numbers_of)
+
+    def value_for(self, name: Any, field: str) -> Any:
+        """The value of a field for a parameter: that of its group, or the optimizer's own."""
+        groups = self.groups or {}
+        group = first_match(groups, name)
+        own: Mapping[str, Any] = {} if group is None else [*groups.values()][group]
+        return own[field] if field in own else getattr(self, field)
 
     def values_from(self, saved: Any) -> dict[str, Any]:
         """The values of all fields from a state dict, checked.

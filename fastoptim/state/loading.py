@@ -1,5 +1,6 @@
 """A store from what was saved."""
 
+import itertools
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -38,8 +39,13 @@ def load_store(
         raise ValueError(f"state dict: expected the slots {every}, got {tuple(slots)}")
     arrays = {slot: arrays_in(slots[slot], f"slots[{slot!r}]", kinds, steps) for slot in store.slots}
     others = {slot: arrays_in(slots[slot], f"slots[{slot!r}]", {}, steps) for slot in store.shaped.slots}
-    if any(views.keys() != kinds.keys() for views in arrays.values()):
+    of_all = [*arrays.values(), *(others[slot] for slot in store.shaped.numbers)]
+    if any(views.keys() != first.keys() for first, views in itertools.pairwise(of_all)):
         raise ValueError("state dict: expected the same names in all slots")
+    for slot in store.shaped.numbers:
+        for name, array in others[slot].items():
+            if tuple(array.shape) != ():
+                raise ValueError(f"state dict: slots[{slot!r}][{name!r}]: expected one number, got shape {array.shape}")
     averages = arrays_in(saved["ema"], "ema", kinds, steps)
     first = next(iter(arrays.values()), {})
 

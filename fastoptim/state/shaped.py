@@ -116,7 +116,7 @@ class ShapedState:
         """
         empty, copies = ShapedState({}, self.shared, self.numbers), dict[str, dict[Any, Array]]()
         for slot, own in arrays.items():
-            if slot in self.shared and len({float(np.asarray(array)) for array in own.values()}) > 1:
+            if slot in self.shared and len({np.asarray(array).tobytes() for array in own.values()}) > 1:
                 raise ValueError(f"state dict: slots[{slot!r}]: expected the same number for all names")
             wanted = {name: (tuple(array.shape), array.dtype) for name, array in own.items()}
             copies[slot] = empty._new(slot, wanted, memory)

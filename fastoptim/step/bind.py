@@ -153,7 +153,7 @@ class Binder(NamedTuple):
         parts = [Part([i for i in range(len(segments)) if i not in found], plan.stages)]
         scalars = plan.stages[-1].kernels.scalar_names
         for i in found:
-            state = {slot: store.views[slot][names[i]] for slot in algorithm.matrices.slots}
+            state = {slot: store.views[slot].get(names[i]) for slot in algorithm.matrices.slots}
             parts.append(Part([i], plan.matrix_stages, MatrixStep(algorithm.matrices.function, state, scalars)))
         return parts
 
@@ -163,16 +163,15 @@ class Binder(NamedTuple):
         """A segment for each name."""
         algorithm, numbers, segments = self.algorithm, self.plan.per_array.slots, list[Segment]()
         for name, param, grad, row in zip(names, params, grads, rows, strict=True):
-            own = store.slices[name]
+            own, of_array = store.slices[name], store.shaped_addresses(name, numbers)
             if algorithm.matrices is None:
                 state = store.addresses(own)
             elif algorithm.is_matrix(name, param.shape):
-                state = (0,)  # the update, which lasts no longer than the step
+                state, of_array = (0,), ()  # the update alone, which lasts no longer than the step
             else:
                 state = store.shaped_addresses(name, algorithm.slots)
             if store.averages is not None:
                 state = (*state, store.memory.address(store.averages[name]))
-            of_array = store.shaped_addresses(name, numbers)
             segments.append(Segment(param, grad, own, state, of_array, row, {name: (0, own.size)}))
         return segments
 

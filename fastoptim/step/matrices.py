@@ -14,11 +14,11 @@ class MatrixStep:
 
     Args:
         function: see there.
-        state: its arrays by slot.
+        state: its arrays by slot, None where there is none.
         scalars: the names of a row of the step's numbers.
     """
 
-    def __init__(self, function: Callable[..., Any], state: Mapping[str, Array], scalars: Sequence[str]) -> None:
+    def __init__(self, function: Callable[..., Any], state: Mapping[str, Array | None], scalars: Sequence[str]) -> None:
         self._function, self._state = function, state
         wanted = arguments_of(function)[2:]
         self._numbers = {name: scalars.index(name) for name in wanted if name not in state}

@@ -124,7 +124,7 @@ def _computing(
     slots_of = array_slots(len(kernels.per_array.slots), kernels.operands * WORD)
     rows_of, numbers_of, kind = step_numbers(dtype, count, has_clip_norm, on_device)
     as_floats, results = rounded(count, FLOAT64), kernels.results()
-    results = simulated(results) if SIMULATED else results
+    results = np.errstate(all="ignore")(simulated(results)) if SIMULATED else results
 
     @register_jitable
     def compute(row: Any, sums: Any, size: Any, clip_coef: Any, scalars: Any) -> Any:

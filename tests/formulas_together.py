@@ -1,36 +1,10 @@
-"""The formulas of optimizers that look at all elements of an array, or of all arrays, in float64 NumPy.
+"""The formulas of optimizers whose numbers depend on all arrays together: float64 NumPy, from the papers.
 
-See tests/references.py for what a formula takes and returns. Those of `TOGETHER` take all arrays of a step: what other
-formulas take of each, by name, and the numbers that all arrays share. They return what others do, by name, and the new
-shared numbers.
+Such a formula takes all arrays of a step, by name: of each, what other formulas take. Beside them it takes the numbers
+that all arrays share, which are none before the first step. It returns what others do, by name, and the new numbers.
 """
 
 import numpy as np
-
-
-def rms(x):
-    return np.sqrt(np.mean(x**2))
-
-
-def adafactor(p, g, state, t, opt):
-    """Algorithm 4, and 5 for vectors, with PyTorch's ways to keep the second moment from zero."""
-    if not p.size:
-        return p, state
-    rho = min(opt.lr, 1 / np.sqrt(t)) if opt.relative_step else opt.lr
-    alpha = np.maximum(opt.eps2, rms(p)) * rho
-    beta2 = 1 - t**opt.beta2_decay
-    if p.ndim < 2:
-        v = beta2 * state.get("v", 0) + (1 - beta2) * g**2
-        new = {"v": v}
-    else:
-        row = beta2 * state.get("row", 0) + (1 - beta2) * np.mean(g**2, axis=-1)
-        column = beta2 * state.get("column", 0) + (1 - beta2) * np.mean(g**2, axis=-2)
-        mean = np.maximum(np.mean(row, axis=-1), opt.eps1)
-        v = row[..., :, None] * column[..., None, :] / mean[..., None, None]
-        new = {"row": row, "column": column}
-    u = g / np.sqrt(np.maximum(v, opt.eps1**2))
-    u = u / np.maximum(1, rms(u) / opt.clip_threshold)
-    return p - opt.lr * opt.weight_decay * p - alpha * u, new
 
 
 def prodigy(arrays, shared):
@@ -62,5 +36,4 @@ def prodigy(arrays, shared):
     return found, {"d": new_d, "d_max": d_max, "numerator": numerator}
 
 
-FORMULAS = {"Adafactor": adafactor}
-TOGETHER = {"Prodigy": prodigy}
+FORMULAS = {"Prodigy": prodigy}
