@@ -16,13 +16,15 @@ Numba kernels update your own arrays in place, on all cores, with the same bits 
 
 Optimizers: `help(fastoptim.Adam)` explains one with its options.
     SGD, ASGD, ScheduleFreeSGD, Momentum, Nesterov, AdaGrad, RMSprop, Adadelta, Rprop, Lion
-    Adam, AdamW, ScheduleFreeAdamW, AdaMax, NAdam, RAdam, ADOPT, Adan, AdEMAMix
+    Adam, AdamW, ScheduleFreeAdamW, AdaMax, NAdam, RAdam, ADOPT, Adan, AdEMAMix,
+    LARS, LAMB, NovoGrad, Adafactor, Prodigy, Muon, SOAP
     get(name, **hyperparameters)    an optimizer by name: get("adam", lr=0.1)
     optimizers()                    all of them by name, yours included
 
 Of an optimizer:
     update(params, grads)           one step; params and grads are dicts, lists or tuples of arrays
     state, averages, grad_norm      what it holds
+    last_statistics                 Statistics of each array, with the option `statistics`
     averaged(params)                for a while, the parameters hold their averages
     state_dict(), load_state_dict(d), to(device), warmup(params), memory(params)
     kernels.cpu, kernels.cuda       the kernels themselves, to be called from your own compiled code
@@ -34,6 +36,7 @@ Flat buffers and files:
 
 Your own optimizer:
     rule, Optimizer                 one scalar function and a small class
+    Reduction, Matrices             sums over arrays before the rule; functions of whole matrices
     Number, nonnegative, fraction, switch    how it declares its hyperparameters
 
     schedules                       learning rates and others as functions of the step

@@ -227,4 +227,5 @@ class Reference:
         if self.formula not in formulas_together.FORMULAS.values():
             return {name: self.formula(*array) for name, array in arrays.items()}
         found, self.shared = self.formula(arrays, self.shared) if arrays else ({}, self.shared)
-        return found
+        self.state = {name: own | self.shared if name in self.steps else own for name, own in self.state.items()}
+        return {name: (p, own | self.shared) for name, (p, own) in found.items()}

@@ -160,7 +160,9 @@ def test_the_average_starts_at_the_parameter(rng):
 def test_the_average_starts_where_the_first_step_does(first, rng):
     """And not at a call before that made no step, after which the parameters were set to something else."""
     p = random(rng, (4,), F4)
-    opt = Adam(**{**EVERYTHING, "lr": 0, "ema": 0.5, "groups": None, "accumulate": 2 if first == 1 else 1})
+    opt = Adam(
+        **{**EVERYTHING, "lr": 0, "ema": 0.5, "groups": None, "frozen": (), "accumulate": 2 if first == 1 else 1}
+    )
     opt.update({"p": p}, {"p": np.full(4, first, F4)})
     p[...] = 0.5  # within the bounds
     opt.update({"p": p}, {"p": np.ones(4, F4)})

@@ -44,7 +44,7 @@ def test_every_hyperparameter_and_option_with_its_default(cls):
         if parameter.kind is parameter.KEYWORD_ONLY:
             assert f"\n |      {name}={parameter.default}: " in text
         else:
-            assert f"{name}={parameter.default}" in text
+            assert f"{name}={parameter.default!r}" in text
             assert f"{name}:" in text or f"{name}," in text
     assert f">>> opt = {cls.__name__}(" in text
 

@@ -83,5 +83,5 @@ def test_a_wrong_name_lists_the_nearest_first():
         assert cls.__name__ in str(caught.value)
     with pytest.raises(TypeError, match="expected a str, such as 'adam', got type"):
         fastoptim.get(fastoptim.Adam)
-    with pytest.raises(TypeError, match="SGD has no argument 'momentum': see Momentum or Nesterov"):
-        fastoptim.SGD(momentum=0.9)
+    with pytest.raises(TypeError, match="Lion has no argument 'eps_hat': see Adam"):
+        fastoptim.Lion(eps_hat=True)

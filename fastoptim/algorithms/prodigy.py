@@ -34,8 +34,8 @@ def d_max(numerator, denominator, d_max, d0, d_coef):
 
 
 def d(d, d_max, d0, growth_rate):
-    limit = d * growth_rate
-    return limit if d > d0 and d_max > limit else d_max  # the first estimate above d0 is not limited
+    limit, is_first = d * growth_rate, d <= d0 * 1.000001  # it may have been rounded to float32
+    return limit if d_max > limit and not is_first else d_max  # the first estimate above d0 may be any
 
 
 @rule

@@ -43,10 +43,10 @@ class Options(Declared):
         decoupled: take `lr * weight_decay` of the parameter from it instead, as in AdamW (Loshchilov & Hutter 2019,
             https://arxiv.org/abs/1711.05101).
         cautious: an element stays where it is if the formula moves it along its gradient and not against it (Liang et
-            al. 2024, https://arxiv.org/abs/2411.16085). Decoupled decay is made all the same. With "rescaled" the other
-            elements of an array make longer steps, as in the paper: by its elements over the number of these plus 1.
-        bounds: `(low, high)`: elements that the step has left below low are set to low, above high to high. None is no
-            bound: `(0, None)`. Both numbers are rounded to the parameter's dtype.
+            al. 2024, https://arxiv.org/abs/2411.16085). Decoupled decay is made all the same. With "rescaled", the k of
+            the n elements of an array that move make longer steps, n / (k + 1) times as long, as in the paper.
+        bounds: the pair `(low, high)`. Elements that the step has left below low are set to low, above high to high.
+            None is no bound, as in `(0, None)`. Both numbers are rounded to the parameter's dtype.
         nonnegative: the same as `bounds=(0, None)`. With both, both hold.
         ema: the part of an average of each parameter that stays from one step to the next. It begins as the parameter
             before the first step. See `averages` and `averaged`.
