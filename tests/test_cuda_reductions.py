@@ -49,7 +49,7 @@ def check(sizes, threads, flat, steps):
 with np.errstate(all="ignore"):
     check(SMALL[:4] + LARGE, 2, False, 1)
     for threads in 1, 3:
-        check(SMALL, threads, threads == 3, 3)
+        check(SMALL, threads, threads == 3, 8)
 print("ok")
 """
 
