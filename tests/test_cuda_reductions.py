@@ -19,7 +19,8 @@ from support import DTYPES, SUMMED, assert_same_bits, random
 
 cls = next(cls for cls in SUMMED if cls.__name__ == sys.argv[1])
 # float32 and float64 in turn; the large ones once, as the simulator is slow
-SIZES = [0, 1, 127, 129] + ([4096, 4097, 10_000] if cls is SUMMED[0] else [4097])
+SMALL = [0, 1, 127, 129, 3, 31, 2, 65]
+LARGE = [4096, 4097, 10_000] if cls is SUMMED[0] else [4097]
 rng = np.random.default_rng(0)
 
 def arrays(sizes):
@@ -46,9 +47,9 @@ def check(sizes, threads, flat, steps):
             assert_same_bits(mine.copy_to_host() if mine.size else values[name], values[name], f"{slot} {name}")
 
 with np.errstate(all="ignore"):
-    check(SIZES, 2, False, 1)
+    check(SMALL[:4] + LARGE, 2, False, 1)
     for threads in 1, 3:
-        check(SIZES[:4], threads, threads == 3, 3)
+        check(SMALL, threads, threads == 3, 8)
 print("ok")
 """
 

@@ -82,6 +82,8 @@ def test_every_option_is_tested():
 CASES = [(Adam, option) for option in ALONE.values()] + [
     (cls, options) for cls in (FEW if SIMULATED else ON_GPU) if cls is not Adam for options in SEVERAL.values()
 ]
+# one reduction behind another
+CASES += [(cls, {"cautious": "rescaled"}) for cls in (SUMMED[:1] if SIMULATED else ON_GPU)]
 
 
 @pytest.mark.parametrize(("cls", "options"), CASES, ids=lambda value: " ".join(value) if type(value) is dict else None)

@@ -103,3 +103,11 @@ def lanes_writer(count: int) -> Callable[..., Any]:
         lanes[first + lane] = sums[last]
 
     return write_lanes
+
+
+def lanes_reader(count: int) -> Callable[..., Any]:
+    """`(lanes, lane) -> ` that lane of each of `count` sums."""
+    if count == 0:
+        return register_jitable(lambda lanes, lane: ())
+    before, first = lanes_reader(count - 1), (count - 1) * LANES
+    return register_jitable(lambda lanes, lane: before(lanes, lane) + (lanes[first + lane],))

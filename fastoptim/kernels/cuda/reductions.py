@@ -12,7 +12,7 @@ from fastoptim.kernels.cuda.compile import Source
 from fastoptim.kernels.cuda.launch import GpuGroup, Launch, Loaded, addresses_of
 from fastoptim.kernels.cuda.totals import build_common, build_totals
 from fastoptim.kernels.notice import compiling
-from fastoptim.kernels.table import columns
+from fastoptim.kernels.table import END, columns
 from fastoptim.kernels.totals import TotalsKernels
 
 
@@ -94,7 +94,8 @@ class CudaTotals:
             grid = min(group.arrays, 2 * loaded.blocks), reduce.THREADS
             launches.append(Launch(loaded, grid, addresses_of(words), group.scalars, words))
         if self._kernels.over_all and groups:
-            first, words = groups[0], np.array([order, groups[0].clip_coef], np.int64)
+            first, size = groups[0], sum(int(group.segments[-1, END]) for group in groups)
+            words = np.array([order, size, first.clip_coef], np.int64)
             loaded = self._common.loaded(first)
             launches.append(Launch(loaded, (1, reduce.THREADS), addresses_of(words), first.scalars, words))
         return launches

@@ -7,7 +7,7 @@ import numpy as np
 from numba import types
 from numba.extending import register_jitable
 
-from fastoptim.kernels.cuda.blocks import added_to, lanes_writer
+from fastoptim.kernels.cuda.blocks import added_to, lanes_reader, lanes_writer
 from fastoptim.kernels.cuda.compile import Source
 from fastoptim.kernels.cuda.memory import INT64, SIMULATED, cuda, reader, writer
 from fastoptim.kernels.cuda.reduce import add_pairwise
@@ -35,7 +35,7 @@ def build_totals(kernels: TotalsKernels, dtype: np.dtype[Any], has_clip_norm: bo
     row_bytes, lane_count = columns(kernels.operands, kernels.per_array) * WORD, values * LANES
     end, blocks_end, sums_at = (row_bytes + x * WORD for x in (END, BLOCKS, SUMS))
     word, read, write = reader(INT64, 1), reader(FLOAT64, values), writer(FLOAT64)
-    zeros, added, write_lanes, totals_of = (0.0,) * values, added_to(values), lanes_writer(values), _totals(values)
+    zeros, added, write_lanes, lanes_at = (0.0,) * values, added_to(values), lanes_writer(values), lanes_reader(values)
     kind, compute = _computing(kernels, dtype, has_clip_norm, on_device)
     store = _storing(kernels, row_bytes)
 
@@ -63,7 +63,7 @@ def build_totals(kernels: TotalsKernels, dtype: np.dtype[Any], has_clip_norm: bo
                     write(first + value * WORD, lanes[value * LANES])
                     value += cuda.blockDim.x
             elif cuda.threadIdx.x == 0:
-                store(at, compute(at, totals_of(lanes), size, clip_coef, scalars))
+                store(at, compute(at, lanes_at(lanes, 0), size, clip_coef, scalars))
             cuda.syncthreads()  # the next array's sums are written over these
             row += cuda.gridDim.x
 
@@ -77,19 +77,27 @@ def build_common(kernels: TotalsKernels, dtype: np.dtype[Any], has_clip_norm: bo
     See `build_totals`. The order of the arrays is that of `ArraySums.order_words`.
     """
     values, row_bytes = len(kernels.sums), columns(kernels.operands, kernels.per_array) * WORD
-    sums_at = row_bytes + SUMS * WORD
-    word, read, entry = reader(INT64, 1), reader(FLOAT64, values), reader(INT64, 3)
-    zeros, added = (0.0,) * values, added_to(values)
+    lane_count, sums_at = values * LANES, row_bytes + SUMS * WORD
+    word, read, entry = reader(INT64, 1), reader(FLOAT64, values), reader(INT64, 2)
+    zeros, added, write_lanes, lanes_at = (0.0,) * values, added_to(values), lanes_writer(values), lanes_reader(values)
     kind, compute = _computing(kernels, dtype, has_clip_norm, on_device)
     store = _storing(kernels, row_bytes)
 
-    def add_arrays(order: Any, clip_coef: Any, scalars: Any) -> None:
-        arrays, sums, size = word(order)[0], zeros, 0
-        for i in range(arrays):  # each thread by itself: all need the result
-            row, blocks, elements = entry(order + (1 + 3 * i) * WORD)
-            size += elements
-            if blocks > 0:
-                sums = added(sums, read(word(row + sums_at)[0]))
+    def add_arrays(order: Any, size: Any, clip_coef: Any, scalars: Any) -> None:
+        lanes = cuda.shared.array(lane_count, types.float64)
+        arrays, sums, first = word(order)[0], zeros, 0
+        while first < arrays:
+            count = min(arrays - first, LANES)
+            lane = cuda.threadIdx.x
+            while lane < count:
+                row, blocks = entry(order + (1 + 3 * (first + lane)) * WORD)
+                write_lanes(lanes, lane, read(word(row + sums_at)[0]) if blocks > 0 else zeros)
+                lane += cuda.blockDim.x
+            cuda.syncthreads()
+            for i in range(count):  # each thread by itself: all need the sums
+                sums = added(sums, lanes_at(lanes, i))
+            cuda.syncthreads()
+            first += LANES
         found = compute(word(order + WORD)[0], sums, size, clip_coef, scalars)
         cuda.syncthreads()  # all have read the state's numbers
         i = cuda.threadIdx.x
@@ -98,7 +106,7 @@ def build_common(kernels: TotalsKernels, dtype: np.dtype[Any], has_clip_norm: bo
             i += cuda.blockDim.x
 
     add_arrays.__qualname__ = f"{_names(kernels)}_{dtype.name}"
-    return Source(add_arrays, (*(types.int64,) * 2, kind), float64=None)
+    return Source(add_arrays, (*(types.int64,) * 3, kind), float64=None)
 
 
 def _names(kernels: TotalsKernels) -> str:
@@ -125,14 +133,6 @@ def _computing(
         return results(known + of_the_step)
 
     return kind, compute
-
-
-def _totals(count: int) -> Callable[..., Any]:
-    """`(lanes) -> ` the first lane of each of `count` sums."""
-    if count == 0:
-        return register_jitable(lambda lanes: ())
-    before, first = _totals(count - 1), (count - 1) * LANES
-    return register_jitable(lambda lanes: before(lanes) + (lanes[first],))
 
 
 def _storing(kernels: TotalsKernels, row_bytes: int) -> Callable[..., Any]:
