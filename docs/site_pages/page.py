@@ -183,7 +183,7 @@ def _passes(cls: Any) -> str:
         read = " and ".join(["the parameter", *([_names(cls.slots)] if cls.slots else [])])
         return f"A step reads the gradient, and reads and writes {read}."
     called = {"p": "the parameter", "g": "the gradient"}
-    passes = []
+    passes = list[str]()
     for stage in cls.stages:
         reads, writes = (", ".join(called.get(x, f"`{x}`") for x in names) or "nothing" for names in stage.used)
         passes.append(f"Pass {len(passes) + 1} reads {reads}; it writes {writes}.")
