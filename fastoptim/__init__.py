@@ -17,6 +17,7 @@ Numba kernels update your own arrays in place, on all cores, with the same bits 
 Optimizers: `help(fastoptim.Adam)` explains one with its options.
     SGD, ASGD, ScheduleFreeSGD, Momentum, Nesterov, AdaGrad, RMSprop, Adadelta, Rprop, Lion
     Adam, AdamW, ScheduleFreeAdamW, AdaMax, NAdam, RAdam, ADOPT, Adan, AdEMAMix
+    LARS, LAMB, NovoGrad
     get(name, **hyperparameters)    an optimizer by name: get("adam", lr=0.1)
     optimizers()                    all of them by name, yours included
 
@@ -34,6 +35,7 @@ Flat buffers and files:
 
 Your own optimizer:
     rule, Optimizer                 one scalar function and a small class
+    Reduction                       sums over arrays that the rule needs
     Number, nonnegative, fraction, switch    how it declares its hyperparameters
 
     schedules                       learning rates and others as functions of the step
