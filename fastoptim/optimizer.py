@@ -254,7 +254,8 @@ class Optimizer(Algorithm):
             raise RuntimeError("load_state_dict: the parameters are the averages, expected the end of `averaged`")
         values = checked_values(self, saved, hyperparameters)
         slots = self.stages_of(self.variant_of(values))[-1].slots if self.matrices is None else ()
-        counts, store, accumulator = loaded(saved, values, slots, self._stepper, self._accumulator)
+        shapes = self.state_shape if self.matrices is None else None  # or else it depends on the new values
+        counts, store, accumulator = loaded(saved, values, slots, self._stepper, self._accumulator, shapes)
         self._stepper.take(counts, store)
         self._accumulator = accumulator
         for name, value in values.items():

@@ -13,9 +13,9 @@ from site_pages.formula import Formula, evaluation, formula
 from site_pages.latex import UnprintableError
 from site_pages.scalars import carry_names
 from site_pages.symbols import symbol
+from site_pages.traffic import in_code, state_and_traffic, traffic
 
 NOTES = Path(__file__).parents[1] / "optimizers" / "notes"
-FLOAT = 4  # bytes of a float32
 EVALUATION = """\
 Within `with opt.averaged(params):`, the arrays hold these numbers, computed from the parameters and the state. Evaluate
 with them, and export them. See [Export the right weights](../guides/training-loop.md#export-the-right-weights)."""
@@ -40,7 +40,7 @@ def page(cls: Any) -> str:
         "## The formula",
         *_formulas(cls),
         "## State and memory traffic",
-        _traffic(cls),
+        state_and_traffic(cls),
         "## The same elsewhere",
         "A test runs each of these lines beside the others of its row and compares the parameters after every step.",
         table(cls.__name__),
@@ -55,8 +55,8 @@ def index() -> str:
     """The table of all optimizers in Markdown."""
     head = "| optimizer | in short | state | bytes | paper |\n|---|---|---|---|---|"
     rows = [
-        f"| [{cls.__name__}]({cls.__name__.lower()}.md) | {described(cls).summary} | {_kept(cls)} "
-        f"| {traffic(cls)} | {paper(cls)} |"
+        f"| [{cls.__name__}]({cls.__name__.lower()}.md) | {described(cls).summary} "
+        f"| {in_code((*cls.slots, *cls.array_slots)) or 'none'} | {traffic(cls)} | {paper(cls)} |"
         for cls in optimizers()
     ]
     text = textwrap.dedent("""\
@@ -69,11 +69,6 @@ def index() -> str:
     return "\n".join([text, head, *rows]) + "\n"
 
 
-def traffic(cls: Any) -> int:
-    """Bytes that a step reads and writes for a float32 element, in all of its passes."""
-    return FLOAT * sum(len(stage.used.reads) + len(stage.used.writes) for stage in cls.stages)
-
-
 def _arguments(cls: Any, said: list[tuple[str, str]]) -> str:
     own = _own(cls)
     call = f"{cls.__name__}({', '.join(f'{x.name}={x.default!r}' for x in [*own, *_changed(cls)])}, **options)"
@@ -82,7 +77,7 @@ def _arguments(cls: Any, said: list[tuple[str, str]]) -> str:
     for names, text in said:
         each = names.split(", ")
         values = ", ".join(f"`{defaults[name]}`" for name in each if name in defaults)
-        rows.append(f"| {_names(each)} | {values} | {text} |")
+        rows.append(f"| {in_code(each)} | {values} | {text} |")
     head = "| argument | default | |\n|---|---|---|"
     options = "The options are those that [every optimizer takes](../reference/optimizer.md#options)."
     return "\n\n".join([f"```text\n{call}\n```", *(["\n".join([head, *rows])] if rows else []), options])
@@ -151,50 +146,6 @@ def _aligned(equations: list[tuple[str, str]]) -> str:
     return rf"$$\begin{{align*}} {lines} \end{{align*}}$$"
 
 
-def _traffic(cls: Any) -> str:
-    bytes_, kept = traffic(cls), FLOAT * len(cls.slots)
-    state = f"The state is {_names(cls.slots)}: {kept} bytes for each float32 element" if cls.slots else "No state"
-    numbers = cls.array_slots
-    if numbers:
-        owner = "all arrays together" if cls.shared_slots else "each array"
-        state += f"; and {_names(numbers)}, {'numbers' if len(numbers) > 1 else 'a number'} of float64 for {owner}"
-    rows = {
-        "the formula alone": bytes_,
-        "with `clip_norm`, which reads the gradients once more": bytes_ + FLOAT,
-    }
-    if cls.evaluation is None:
-        rows |= {
-            "with `ema`, which reads and writes the averages": bytes_ + 2 * FLOAT,
-            "with both": bytes_ + 3 * FLOAT,
-        }
-    lines = [f"| {what} | {count} |" for what, count in rows.items()]
-    return "\n".join([
-        f"{state}. {_passes(cls)} In bytes for each float32 element:",
-        "",
-        "| a step | bytes |",
-        "|---|---|",
-        *lines,
-    ])  # fmt: skip
-
-
-def _kept(cls: Any) -> str:
-    """The names of the state."""
-    return _names((*cls.slots, *cls.array_slots)) or "none"
-
-
-def _passes(cls: Any) -> str:
-    """What each pass of a step reads and writes."""
-    if len(cls.stages) == 1:
-        read = " and ".join(["the parameter", *([_names(cls.slots)] if cls.slots else [])])
-        return f"A step reads the gradient, and reads and writes {read}."
-    called = {"p": "the parameter", "g": "the gradient"}
-    passes: list[str] = []
-    for stage in cls.stages:
-        reads, writes = (", ".join(called.get(x, f"`{x}`") for x in names) or "nothing" for names in stage.used)
-        passes.append(f"Pass {len(passes) + 1} reads {reads}; it writes {writes}.")
-    return " ".join([f"A step makes {len(passes)} passes over the arrays.", *passes])
-
-
 def _own(cls: Any) -> list[inspect.Parameter]:
     return [x for x in cls.__signature__.parameters.values() if x.kind is not x.KEYWORD_ONLY]
 
@@ -204,7 +155,3 @@ def _changed(cls: Any) -> list[inspect.Parameter]:
     usual = inspect.signature(fastoptim.Optimizer).parameters
     options = [x for x in cls.__signature__.parameters.values() if x.kind is x.KEYWORD_ONLY]
     return [x for x in options if x.default != usual[x.name].default]
-
-
-def _names(names: Any) -> str:
-    return ", ".join(f"`{name}`" for name in names)

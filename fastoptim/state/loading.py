@@ -11,6 +11,7 @@ from fastoptim.arrays.info import in_c_order
 from fastoptim.arrays.layout import kind_of
 from fastoptim.arrays.memory import HOST
 from fastoptim.state.saved import arrays_in, copy_from, mapping
+from fastoptim.state.shaped import ShapedState, Shapes
 from fastoptim.state.store import StateStore
 
 
@@ -19,6 +20,7 @@ def load_store(
     saved: Mapping[str, Any],
     kinds: dict[Any, tuple[np.dtype[Any], tuple[int, ...]]],
     steps: Collection[Any],
+    shapes: Shapes | None,
 ) -> Callable[[], StateStore]:
     """Check what `StateStore.export` has returned; what this returns makes a store of it, with copies of the arrays.
 
@@ -29,6 +31,7 @@ def load_store(
         saved: with "slots" and "ema".
         kinds: gets dtype and shape of each name.
         steps: the names that there may be.
+        shapes: of the state that has other shapes, None where that is not known yet.
 
     Raises:
         TypeError, ValueError: something is not what it has to be.
@@ -42,10 +45,8 @@ def load_store(
     of_all = [*arrays.values(), *(others[slot] for slot in store.shaped.numbers)]
     if any(views.keys() != first.keys() for first, views in itertools.pairwise(of_all)):
         raise ValueError("state dict: expected the same names in all slots")
-    for slot in store.shaped.numbers:
-        for name, array in others[slot].items():
-            if tuple(array.shape) != ():
-                raise ValueError(f"state dict: slots[{slot!r}][{name!r}]: expected one number, got shape {array.shape}")
+    if shapes is not None:
+        _check_shapes(store.shaped, others, kinds, shapes)
     averages = arrays_in(saved["ema"], "ema", kinds, steps)
     first = next(iter(arrays.values()), {})
 
@@ -61,6 +62,33 @@ def load_store(
         return target
 
     return loaded
+
+
+def _check_shapes(
+    shaped: ShapedState,
+    others: Mapping[str, Mapping[Any, Any]],
+    kinds: Mapping[Any, tuple[np.dtype[Any], tuple[int, ...]]],
+    shapes: Shapes,
+) -> None:
+    """Refuse state of other shapes that is not what the shapes of the parameters ask for.
+
+    Raises:
+        ValueError
+    """
+    for slot, arrays in others.items():
+        found = {name: (shapes(slot, name, shape), dtype) for name, (dtype, shape) in kinds.items()}
+        expected = {
+            name: (shaped.dtype_of(slot, shape, dtype), shape)
+            for name, (shape, dtype) in found.items()
+            if shape is not None
+        }
+        if kinds and arrays.keys() != expected.keys():
+            raise ValueError(f"state dict: slots[{slot!r}]: expected the names {[*expected]}, got {[*arrays]}")
+        for name, (dtype, shape) in expected.items():
+            array = arrays[name]
+            if (array.dtype, tuple(array.shape)) != (dtype, shape):
+                where = f"state dict: slots[{slot!r}][{name!r}]"
+                raise ValueError(f"{where}: expected {dtype} {shape}, got {array.dtype} {tuple(array.shape)}")
 
 
 def _fits(store: StateStore, first: Mapping[Any, Any], averages: Mapping[Any, Any]) -> bool:

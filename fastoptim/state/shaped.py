@@ -39,7 +39,7 @@ class ShapedState:
     def _like(self, arrays: Mapping[str, Mapping[Any, Array]]) -> "ShapedState":
         return ShapedState(arrays, self.shared, self.numbers)
 
-    def _dtype(self, slot: str, shape: Shape, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    def dtype_of(self, slot: str, shape: Shape, dtype: np.dtype[Any]) -> np.dtype[Any]:
         """The dtype of state of this shape, of a parameter of this dtype."""
         return np.dtype(np.float64) if shape == () and slot in self.numbers else dtype
 
@@ -48,7 +48,7 @@ class ShapedState:
         total = 0
         for slot in self._arrays:
             found = [(shapes(slot, name, param.shape), param.dtype) for name, param in params.items()]
-            own = [prod(x) * self._dtype(slot, x, dtype).itemsize for x, dtype in found if x is not None]
+            own = [prod(x) * self.dtype_of(slot, x, dtype).itemsize for x, dtype in found if x is not None]
             total += sum(own[:1] if slot in self.shared else own)
         return total
 
@@ -82,7 +82,7 @@ class ShapedState:
                     f"params[{name!r}]: its shape is {param.shape}, whose {slot} has the shape {expected}, but the "
                     f"optimizer's state has {found}"
                 )
-            if expected is not None and known[slot].dtype != self._dtype(slot, expected, param.dtype):
+            if expected is not None and known[slot].dtype != self.dtype_of(slot, expected, param.dtype):
                 raise TypeError(
                     f"params[{name!r}]: its dtype is {param.dtype}, but the optimizer's state has {known[slot].dtype}"
                 )
@@ -103,7 +103,7 @@ class ShapedState:
         common: Any = next(iter(self._arrays.get(slot, {}).values()), None)
         for name, (shape, dtype) in wanted.items():
             if shape is not None and (common is None or slot not in self.shared):
-                common = memory.zeros(shape, self._dtype(slot, shape, dtype))
+                common = memory.zeros(shape, self.dtype_of(slot, shape, dtype))
             if shape is not None:
                 found[name] = common
         return found

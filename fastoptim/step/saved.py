@@ -7,6 +7,7 @@ from fastoptim.settings.algorithm import Algorithm
 from fastoptim.settings.data import as_data
 from fastoptim.state.counts import StepCounts
 from fastoptim.state.loading import load_store
+from fastoptim.state.shaped import Shapes
 from fastoptim.state.store import StateStore
 from fastoptim.step.accumulate import Accumulator
 from fastoptim.step.stepper import Stepper
@@ -60,6 +61,7 @@ def loaded(
     slots: tuple[str, ...],
     stepper: Stepper,
     accumulator: Accumulator,
+    shapes: Shapes | None,
 ) -> tuple[StepCounts, StateStore, Accumulator]:
     """The owners with the numbers of a state dict. All is looked at before the first array is copied.
 
@@ -69,6 +71,7 @@ def loaded(
         slots: those of an optimizer with these values.
         stepper: the present owner of counts and state.
         accumulator: that of the summed gradients.
+        shapes: of the state that has other shapes than the parameters, None where that is not known yet.
 
     Raises:
         TypeError, ValueError: something is not what it has to be.
@@ -77,7 +80,7 @@ def loaded(
     counts, present = stepper.counts.load(saved), stepper.store
     if slots != present.slots:
         present = StateStore(slots, present.memory, shaped=present.shaped.holding_none())
-    make_store = load_store(present, saved, kinds, saved["steps"])
+    make_store = load_store(present, saved, kinds, saved["steps"], shapes)
     make_accumulator = accumulator.load(saved, kinds, present.memory)
     new, store = make_accumulator(), make_store()
     return counts, store if values["ema"] is not None else store.without_averages(), new
