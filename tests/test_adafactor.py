@@ -121,7 +121,11 @@ def test_layouts_and_orders_change_no_bit(layout, rng, monkeypatch):
             assert_same_bits(opt.state[slot][name].copy("C"), twin.state[slot][name], f"{slot} {name}")
 
 
-@pytest.mark.parametrize("how", [copy.deepcopy, lambda opt: pickle.loads(pickle.dumps(opt)), "dict", "file"], ids=str)
+@pytest.mark.parametrize(
+    "how",
+    [copy.deepcopy, lambda opt: pickle.loads(pickle.dumps(opt)), "dict", "file"],
+    ids=["copy", "pickle", "dict", "file"],
+)
 def test_a_resume_in_the_middle(how, rng, tmp_path):
     params, opt = arrays(rng, F4), Adafactor(lr=0.1, relative_step=True)
     steps = [like(rng, params) for _ in range(6)]

@@ -25,15 +25,8 @@ F8 = np.empty(0)
 
 def numbers_at_addresses(count: int, at: int) -> Callable[..., Any]:
     """`(row, like) -> ` the float64 numbers whose addresses stand `at` bytes behind a row's beginning, as of `like`."""
-    if not count:
-        return jitable(0)(lambda row, like: ())
-    before, address = numbers_at_addresses(count - 1, at), at + (count - 1) * WORD
-
-    @jitable(count, at)
-    def numbers_of(row: Any, like: Any) -> Any:
-        return before(row, like) + (like.dtype.type(array_at(word_at(row + address), F8, 1)[0]),)
-
-    return numbers_of
+    elements = (f"like.dtype.type(array_at(word_at(row + {at + i * WORD}), f8, 1)[0])" for i in range(count))
+    return unroll.unrolled("numbers", "row, like", elements, count, at, array_at=array_at, word_at=word_at, f8=F8)
 
 
 def numbers_of_array(per_array: PerArray, operands: int) -> Callable[..., Any]:
@@ -128,12 +121,13 @@ class BlockKernels:
 
         @jitable(*identity)
         def add_to(lanes: Any, x: Any) -> None:
-            whole = x.size - x.size % LANES
-            for start in range(0, whole, LANES):
-                for lane in range(LANES):
-                    lanes[lane] += x[start + lane]
-            for lane in range(x.size - whole):
-                lanes[lane] += x[whole + lane]
+            """Add to each lane its elements, one after the other: several of them between two stores."""
+            if x.size == PART:
+                for i in range(LANES):
+                    lanes[i] = lanes[i] + x[i] + x[LANES + i] + x[2 * LANES + i] + x[3 * LANES + i]
+            else:
+                for i in range(x.size):
+                    lanes[i % LANES] += x[i]
 
         def update_blocks(table: Any, scalars: Any, start: Any, stop: Any) -> None:
             """Update the blocks `start` to `stop`, counted through all arrays."""

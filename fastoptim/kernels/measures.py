@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from fastoptim.kernels.fuse import Fused
 from fastoptim.kernels.jit import jitable
+from fastoptim.kernels.unroll import of_each
 
 
 class Statistics(NamedTuple):
@@ -62,9 +63,12 @@ def measured(element: Callable[..., Any], names: Sequence[str], first: int, fuse
 
 def _values(names: Sequence[str], places: dict[str, int]) -> Callable[..., Any]:
     """`(p, g, new_p, numbers) -> ` a tuple of what is summed of one element for each statistic."""
-    if not names:
-        return jitable("nothing")(lambda p, g, q, numbers: ())
-    before, name = _values(names[:-1], places), names[-1]
+    own = [_value(name, places) for name in names]
+    return of_each("values", "p, g, q, numbers", "own(p, g, q, numbers)", own, *places, *places.values())
+
+
+def _value(name: str, places: dict[str, int]) -> Callable[..., Any]:
+    """`(p, g, new_p, numbers) -> ` what is summed of one element for a statistic."""
     has_scale, has_coef, has_limit = (x in places for x in ("grad_scale", "clip_norm", "clip_value"))
     scale, coef, limit = (places.get(x, 0) for x in ("grad_scale", "clip_norm", "clip_value"))
 
@@ -85,11 +89,4 @@ def _values(names: Sequence[str], places: dict[str, int]) -> Callable[..., Any]:
             g = numbers[coef] * g
         return abs(g) > numbers[limit] if has_limit else False
 
-    identity = *names, *places, *map(str, places.values())
-    own = jitable(*identity)(value)
-
-    @jitable(*identity)
-    def every(p: Any, g: Any, q: Any, numbers: Any) -> Any:
-        return before(p, g, q, numbers) + (own(p, g, q, numbers),)
-
-    return every
+    return jitable(name, *places, *places.values())(value)

@@ -8,8 +8,8 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic, register_jitable
 
-from fastoptim.kernels.jit import jitable
 from fastoptim.kernels.storage import Storage
+from fastoptim.kernels.unroll import unrolled
 
 WORD = 8  # bytes of an int64
 WORDS = np.empty(0, np.int64)
@@ -67,14 +67,10 @@ def operands_at(storages: Sequence[Storage]) -> Callable[..., Any]:
 
     `row` is the address of a row of a table; its first words are the operands' addresses.
     """
-    if not storages:
-        return jitable("operands", "")(lambda row, start, size: ())
-    last, itemsize = len(storages) - 1, storages[-1].itemsize
-    before, like = operands_at(storages[:-1]), np.empty(0, storages[-1].dtype)
-
-    @jitable("operands", *(storage.dtype.char for storage in storages))
-    def every(row: Any, start: Any, size: Any) -> Any:
-        address = word_at(row + last * WORD) + start * itemsize
-        return before(row, start, size) + (array_at(address, like, size),)
-
-    return every
+    like = {f"like{i}": np.empty(0, storage.dtype) for i, storage in enumerate(storages)}
+    elements = [
+        f"array_at(word_at(row + {i * WORD}) + start * {storage.itemsize}, like{i}, size)"
+        for i, storage in enumerate(storages)
+    ]
+    codes = (storage.dtype.char for storage in storages)
+    return unrolled("operands", "row, start, size", elements, *codes, array_at=array_at, word_at=word_at, **like)

@@ -157,10 +157,8 @@ def _extended(before: Any, function: Any, name: str) -> Any:
 
 def _totals(count: int) -> Callable[..., Any]:
     """`(sums, lanes) -> ` the sum of each of `count` columns."""
-    if count == 0:
-        return jitable(count)(lambda sums, lanes: ())
-    before, last = _totals(count - 1), count - 1
-    return jitable(count)(lambda sums, lanes: before(sums, lanes) + (total(sums, last, lanes),))
+    elements = (f"total(sums, {i}, lanes)" for i in range(count))
+    return unroll.unrolled("totals", "sums, lanes", elements, count, total=total)
 
 
 def _stores(targets: Sequence[tuple[int, int]], at: int) -> Callable[..., Any]:

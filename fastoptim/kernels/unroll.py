@@ -1,10 +1,11 @@
 """Tuples of a length known at compile time: how one loop serves rules with any number of slots and scalars.
 
-Each function here builds, by recursion in Python, a chain of tiny functions that numba inlines to nothing. They are
-plain functions made callable from compiled code, because a closure over a compiled one never hits numba's cache.
+Numba has no loop over a tuple of different functions or arrays. So these functions are written out as text, an
+expression for each element, and evaluated. They are plain functions made callable from compiled code, because a closure
+over a compiled one never hits numba's cache.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fastoptim.kernels.jit import jitable
@@ -12,61 +13,54 @@ from fastoptim.kernels.jit import jitable
 Jitable = Callable[..., Any]
 
 
-def _names(functions: Sequence[Jitable]) -> list[str]:
-    return [function.__name__ for function in functions]
+def unrolled(name: str, arguments: str, elements: Iterable[str], *content: object, **values: Any) -> Jitable:
+    """`(arguments) -> (elements[0], elements[1], ...)`, where both are texts.
+
+    Args:
+        name: the function's name, for numba's messages and for whoever profiles.
+        arguments: the names of the arguments, with commas between them.
+        elements: an expression for each element of the tuple.
+        content: what tells the function from others of its name.
+        values: what other names in the elements are.
+    """
+    returned = "".join(f"{element}, " for element in elements)
+    function = eval(f"lambda {', '.join(values)}: lambda {arguments}: ({returned})")(**values)
+    function.__name__ = function.__qualname__ = name
+    return jitable(*content)(function)
+
+
+def of_each(name: str, arguments: str, element: str, functions: Sequence[Jitable], *content: object) -> Jitable:
+    """The same with one expression for all, in which `{i}` counts the elements and `own` is the function of each."""
+    own = {f"own{i}": function for i, function in enumerate(functions)}
+    elements = (element.replace("own", f"own{i}").format(i=i) for i in range(len(functions)))
+    return unrolled(name, arguments, elements, *(each.__name__ for each in functions), *content, **own)
 
 
 def cast(count: int) -> Jitable:
     """`(x, like) -> (x[0], ..., x[count - 1])`, each in the dtype of the array `like`."""
-    if count == 0:
-        return jitable(count)(lambda x, like: ())
-    before, last = cast(count - 1), count - 1
-    return jitable(count)(lambda x, like: before(x, like) + (like.dtype.type(x[last]),))
+    return unrolled("cast", "x, like", (f"like.dtype.type(x[{i}])" for i in range(count)), count)
 
 
 def load(loads: Sequence[Jitable]) -> Jitable:
     """`(arrays, i) -> (loads[0](arrays[0], i), loads[1](arrays[1], i), ...)`."""
-    count = len(loads)
-    if count == 0:
-        return jitable(count)(lambda arrays, i: ())
-    before, own, last = load(loads[:-1]), loads[-1], count - 1
-    return jitable(*_names(loads))(lambda arrays, i: before(arrays, i) + (own(arrays[last], i),))
+    return of_each("load", "arrays, i", "own(arrays[{i}], i)", loads)
 
 
 def store(stores: Sequence[Jitable]) -> Jitable:
-    """`(arrays, i, values) -> None`, doing `stores[0](arrays[0], i, values[0])` and so on."""
-    count = len(stores)
-    if count == 0:
-        return jitable(count)(lambda arrays, i, values: None)
-    before, own, last = store(stores[:-1]), stores[-1], count - 1
-
-    @jitable(*_names(stores))
-    def every(arrays: Any, i: Any, values: Any) -> None:
-        before(arrays, i, values)
-        own(arrays[last], i, values[last])
-
-    return every
+    """`(arrays, i, values)`, doing `stores[0](arrays[0], i, values[0])` and so on."""
+    return of_each("store", "arrays, i, values", "own(arrays[{i}], i, values[{i}])", stores)
 
 
 def select(indices: Sequence[int]) -> Jitable:
     """`(values) -> (values[indices[0]], values[indices[1]], ...)`."""
-    if not indices:
-        return jitable("none")(lambda values: ())
-    before, last = select(indices[:-1]), indices[-1]
-    return jitable(*indices)(lambda values: before(values) + (values[last],))
+    return unrolled("select", "values", (f"values[{i}]" for i in indices), *indices)
 
 
 def repeat(count: int) -> Jitable:
     """`(x) -> (x, x, ...)`, `count` times."""
-    if count == 0:
-        return jitable(count)(lambda x: ())
-    before = repeat(count - 1)
-    return jitable(count)(lambda x: before(x) + (x,))
+    return unrolled("repeat", "x", ["x"] * count, count)
 
 
 def rows(count: int) -> Jitable:
     """`(matrix, start, stop) -> (matrix[0, start:stop], ..., matrix[count - 1, start:stop])`."""
-    if count == 0:
-        return jitable(count)(lambda matrix, start, stop: ())
-    before, last = rows(count - 1), count - 1
-    return jitable(count)(lambda matrix, start, stop: before(matrix, start, stop) + (matrix[last, start:stop],))
+    return unrolled("rows", "matrix, start, stop", (f"matrix[{i}, start:stop]" for i in range(count)), count)
