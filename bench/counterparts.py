@@ -27,11 +27,13 @@ class Counterpart(NamedTuple):
         library: its key in the table.
         text: what makes it, in Python.
         values: of the names in the text.
+        is_for_matrices: whether it takes, or updates in the same way, matrices alone.
     """
 
     library: str
     text: str
     values: dict[str, Any]
+    is_for_matrices: bool = False
 
     @property
     def module(self) -> Any:
@@ -56,8 +58,8 @@ class Counterpart(NamedTuple):
 def find(optimizer: Optimizer, library: str) -> Counterpart | None:
     """What a library has that computes the same, or None if the table has nothing.
 
-    Where no row is the same, one may differ in the optimizer's own switches, if its state is as large. They choose the
-    form of a formula, as where `eps` is added. The fewer of them differ, the better.
+    Where no row is the same, one may differ in the optimizer's own switches and words, if its state is as large. They
+    choose the form of a formula, as where `eps` is added. The fewer of them differ, the better.
     """
     values = _values(optimizer)
     found = []
@@ -65,8 +67,11 @@ def find(optimizer: Optimizer, library: str) -> Counterpart | None:
         if library in row and _called(row["ours"]) == type(optimizer).__name__:
             other = eval(row["ours"], vars(fastoptim) | values)
             if (count := _differences(optimizer, other)) is not None:
-                found.append((count, row[library]))
-    return Counterpart(library, min(found, key=lambda each: each[0])[1], values) if found else None
+                found.append((count, row[library], library in row.get("matrices", ())))
+    if not found:
+        return None
+    _, text, is_for_matrices = min(found, key=lambda each: each[0])
+    return Counterpart(library, text, values, is_for_matrices)
 
 
 def counterpart(optimizer: Optimizer, library: str) -> Counterpart:
@@ -97,9 +102,9 @@ def _values(optimizer: Optimizer) -> dict[str, Any]:
 
 
 def _differences(optimizer: Optimizer, other: Optimizer) -> int | None:
-    """How many switches differ; None if anything else does."""
+    """How many switches and words differ; None if anything else does."""
     own = {x.name for x in inspect.signature(type(optimizer)).parameters.values() if x.kind is not x.KEYWORD_ONLY}
     values, others = _values(optimizer), _values(other)
     differing = [name for name in values if values[name] != others[name]]
-    switches = all(name in own and isinstance(values[name], bool) for name in differing)
+    switches = all(name in own and isinstance(values[name], bool | str) for name in differing)
     return len(differing) if switches and other.slots == optimizer.slots else None

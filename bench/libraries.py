@@ -21,21 +21,34 @@ from fastoptim import Optimizer
 def torch(implementation: str, library: str = "torch") -> Callable[[Data, Optimizer], Step]:
     """An optimizer of PyTorch's tensors, in an implementation that a class of the library has, or in its only one.
 
-    There is `fused`, one kernel per array, and `foreach`, one operation at a time on lists of arrays.
+    There is `fused`, one kernel per array, and `foreach`, one operation at a time on lists of arrays. If ours updates
+    vectors by AdamW, and theirs takes matrices alone, PyTorch's fused AdamW stands beside it.
     """
 
     def make(data: Data, optimizer: Optimizer) -> Step:
         torch: Any = import_module("torch")
         h, tensors = options(optimizer), _tensors(torch, data)
-        groups = _torch_groups(dict(zip(data.params, tensors, strict=True)), h.groups)
-        theirs = counterpart(optimizer, library)
+        theirs, named, others = counterpart(optimizer, library), dict(zip(data.params, tensors, strict=True)), None
+        if theirs.is_for_matrices and optimizer.matrices is not None:
+            vectors = [named.pop(name) for name, tensor in zip(data.params, tensors, strict=True) if tensor.ndim < 2]
+            others = torch.optim.AdamW(vectors, fused=True) if vectors else None
+        groups = _torch_groups(named, h.groups)
         made = theirs.make(groups, **({implementation: True} if theirs.takes(implementation) else {}))
         if hasattr(made, "train"):  # schedule-free ones evaluate other parameters than they train
             made.train()
         schedule = torch.optim.lr_scheduler.LambdaLR(made, h.lr) if callable(h.lr) else None  # before `step` is taken
-        return TorchStep(made.step, tensors, optimizer, schedule.step if schedule else None)
+        step = _both(made.step, others.step) if others else made.step
+        return TorchStep(step, tensors, optimizer, schedule.step if schedule else None)
 
     return make
+
+
+def _both(one: Step, other: Step) -> Step:
+    def step() -> None:
+        one()
+        other()
+
+    return step
 
 
 def _torch_groups(tensors: dict[str, Any], groups: dict[str, dict[str, Any]] | None) -> list[dict[str, Any]]:

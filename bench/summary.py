@@ -10,13 +10,15 @@ from bench.contenders import CONTENDERS, OURS
 from bench.recipes import EACH
 from fastoptim import Optimizer
 
-FLAT, ARRAYS, SMALL = "flat_50m", "resnet50", "rl_mlp"
+FLAT, ARRAYS, MATRICES, SMALL = "flat_50m", "resnet50", "gpt2_block", "rl_mlp"
 PYTORCH = "torch-fused", "torch-foreach"
 OTHERS = "schedulefree", "pytorch_optimizer", "optax"  # where PyTorch itself has none
 
 
 def large(optimizer: Optimizer) -> str:
-    """Its large workload. One of several stages takes many arrays: what it computes for each of them has to be seen."""
+    """Its large workload. What a step computes for each array or matrix has to be seen."""
+    if optimizer.matrices is not None:
+        return MATRICES
     return FLAT if len(optimizer.stages) == 1 else ARRAYS
 
 

@@ -11,6 +11,7 @@ from bench.workloads import WORKLOADS
         ("flat_50m", 1, 50_000_000),
         ("flat_1m", 1, 1_000_000),
         ("resnet50", 161, 25_557_032),  # as torchvision says
+        ("gpt2_block", 12, 7_087_872),  # a twelfth of what GPT-2 has beside its embeddings and the last norm
         ("many_200", 200, 2_000_000),
         ("mnist_mlp", 4, 39_760),
         ("rl_mlp", 6, 4_610),

@@ -74,9 +74,10 @@ def test_another_large_workload_is_named(monkeypatch):
     assert found["Adam"][0] == "2.0 ms (ResNet-50)"
 
 
-def test_stages_decide_on_the_large_workload():
+def test_stages_and_matrices_decide_on_the_large_workload():
     assert large(fastoptim.Adam()) == "flat_50m"
-    assert large(SimpleNamespace(stages=("one", "two"))) == "resnet50"
+    assert large(SimpleNamespace(stages=("one", "two"), matrices=None)) == "resnet50"
+    assert large(fastoptim.Muon()) == "gpt2_block"
 
 
 def test_every_optimizer_is_measured_on_two_workloads():
