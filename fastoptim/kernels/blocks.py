@@ -5,7 +5,7 @@ depends on sizes alone. So the sums have the same bits for any number of threads
 """
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ PART = 4 * LANES  # elements of a block at once: what they add to its sums stays
 F8 = np.empty(0)
 
 
+@cache
 def numbers_at_addresses(count: int, at: int) -> Callable[..., Any]:
     """`(row, like) -> ` the float64 numbers whose addresses stand `at` bytes behind a row's beginning, as of `like`."""
     elements = (f"like.dtype.type(array_at(word_at(row + {at + i * WORD}), f8, 1)[0])" for i in range(count))
@@ -92,13 +93,9 @@ class BlockKernels:
 
     def _update_part(self, storages: tuple[Storage, ...], identity: Sequence[object]) -> Callable[..., Any]:
         """`(arrays, values, scalars)`: update some elements, and write down what is summed of each."""
-        load_all, element, written = (
-            unroll.load([x.load for x in storages]),
-            self.element,
-            unroll.select(self.written),
-        )
+        load_all, element = unroll.load(tuple(x.load for x in storages)), self.element
         stores = [storages[i].store for i in self.written] + [storages[PARAM].store] * self.values
-        store_all, has_zero_grads = unroll.store(stores), self.zero_grads
+        written, store_all, has_zero_grads = unroll.select(self.written), unroll.store(tuple(stores)), self.zero_grads
 
         @jitable(*identity)
         def update_part(arrays: Any, values: Any, scalars: Any) -> None:

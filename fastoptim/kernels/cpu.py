@@ -79,9 +79,9 @@ class CpuKernels:
 
     def _update_elements(self, storages: tuple[Storage, ...]) -> Callable[..., Any]:
         """`(arrays, scalars)`: the update of all elements of the operands' arrays."""
-        load_all, element = unroll.load([each.load for each in storages]), self._element
+        load_all, element = unroll.load(tuple(each.load for each in storages)), self._element
         stored = (storages[0], *storages[2:]) if self._writes_state else storages[:1]
-        store_all = unroll.store([each.store for each in stored])
+        store_all = unroll.store(tuple(each.store for each in stored))
         has_zero_grads = self._fused.zero_grads
 
         # A function of its own, over arrays: written inline in a parallel loop it does not vectorise.

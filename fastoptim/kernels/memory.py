@@ -1,6 +1,7 @@
 """Memory by its address, from compiled code: how one kernel call reaches any number of arrays."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,8 @@ def word_at(address: Any) -> Any:
     return load_word(address)
 
 
-def operands_at(storages: Sequence[Storage]) -> Callable[..., Any]:
+@cache
+def operands_at(storages: tuple[Storage, ...]) -> Callable[..., Any]:
     """`(row, start, size) -> ` a tuple of the operands' arrays of `size` elements, from element `start` on.
 
     `row` is the address of a row of a table; its first words are the operands' addresses.

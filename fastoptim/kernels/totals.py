@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Collection, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -155,6 +155,7 @@ def _extended(before: Any, function: Any, name: str) -> Any:
     return chain
 
 
+@cache
 def _totals(count: int) -> Callable[..., Any]:
     """`(sums, lanes) -> ` the sum of each of `count` columns."""
     elements = (f"total(sums, {i}, lanes)" for i in range(count))

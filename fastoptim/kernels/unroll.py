@@ -2,10 +2,11 @@
 
 Numba has no loop over a tuple of different functions or arrays. So these functions are written out as text, an
 expression for each element, and evaluated. They are plain functions made callable from compiled code, because a closure
-over a compiled one never hits numba's cache.
+over a compiled one never hits numba's cache. Each is made once: a second kernel then finds it compiled.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from fastoptim.kernels.jit import jitable
@@ -36,31 +37,37 @@ def of_each(name: str, arguments: str, element: str, functions: Sequence[Jitable
     return unrolled(name, arguments, elements, *(each.__name__ for each in functions), *content, **own)
 
 
+@cache
 def cast(count: int) -> Jitable:
     """`(x, like) -> (x[0], ..., x[count - 1])`, each in the dtype of the array `like`."""
     return unrolled("cast", "x, like", (f"like.dtype.type(x[{i}])" for i in range(count)), count)
 
 
-def load(loads: Sequence[Jitable]) -> Jitable:
+@cache
+def load(loads: tuple[Jitable, ...]) -> Jitable:
     """`(arrays, i) -> (loads[0](arrays[0], i), loads[1](arrays[1], i), ...)`."""
     return of_each("load", "arrays, i", "own(arrays[{i}], i)", loads)
 
 
-def store(stores: Sequence[Jitable]) -> Jitable:
+@cache
+def store(stores: tuple[Jitable, ...]) -> Jitable:
     """`(arrays, i, values)`, doing `stores[0](arrays[0], i, values[0])` and so on."""
     return of_each("store", "arrays, i, values", "own(arrays[{i}], i, values[{i}])", stores)
 
 
-def select(indices: Sequence[int]) -> Jitable:
+@cache
+def select(indices: tuple[int, ...]) -> Jitable:
     """`(values) -> (values[indices[0]], values[indices[1]], ...)`."""
     return unrolled("select", "values", (f"values[{i}]" for i in indices), *indices)
 
 
+@cache
 def repeat(count: int) -> Jitable:
     """`(x) -> (x, x, ...)`, `count` times."""
     return unrolled("repeat", "x", ["x"] * count, count)
 
 
+@cache
 def rows(count: int) -> Jitable:
     """`(matrix, start, stop) -> (matrix[0, start:stop], ..., matrix[count - 1, start:stop])`."""
     return unrolled("rows", "matrix, start, stop", (f"matrix[{i}, start:stop]" for i in range(count)), count)

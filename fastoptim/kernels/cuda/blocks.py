@@ -42,7 +42,7 @@ def build_blocks(
     with_own_numbers = array_numbers(kernels.per_array, operands, dtype)
     rows_of, numbers_of, kind = step_numbers(dtype, kernels.scalars, has_clip_norm, on_device)
     written = len(kernels.written)
-    new, summed = select(range(written)), select(range(written, written + values))
+    new, summed = select(tuple(range(written))), select(tuple(range(written, written + values)))
     load, store = element_loader(storages, 1), element_storer(storages, 1, kernels.written, kernels.zero_grads)
     element = simulated(kernels.element) if SIMULATED else kernels.element
     zeros, added, write_lanes, write = (0.0,) * values, added_to(values), lanes_writer(values), writer(FLOAT64)

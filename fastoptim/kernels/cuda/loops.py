@@ -156,7 +156,7 @@ def _element(
         element = simulated(element)
     if written == returned:
         return register_jitable(element), written
-    whole, chosen = register_jitable(element), select([returned.index(column) for column in written])
+    whole, chosen = register_jitable(element), select(tuple(returned.index(column) for column in written))
     return register_jitable(lambda p, g, *numbers: chosen(whole(p, g, *numbers))), written
 
 
