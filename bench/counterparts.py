@@ -61,12 +61,12 @@ def find(optimizer: Optimizer, library: str) -> Counterpart | None:
     Where no row is the same, one may differ in the optimizer's own switches and words, if its state is as large. They
     choose the form of a formula, as where `eps` is added. The fewer of them differ, the better.
     """
-    values = _values(optimizer)
+    values = _table()["numbers"] | _values(optimizer)
     found = []
-    for row in _rows():
+    for row in _table()["row"]:
         if library in row and _called(row["ours"]) == type(optimizer).__name__:
-            other = eval(row["ours"], vars(fastoptim) | values)
-            if (count := _differences(optimizer, other)) is not None:
+            count = _differences(optimizer, row["ours"], values)
+            if count is not None:
                 found.append((count, row[library], library in row.get("matrices", ())))
     if not found:
         return None
@@ -86,9 +86,8 @@ def counterpart(optimizer: Optimizer, library: str) -> Counterpart:
 
 
 @cache
-def _rows() -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = tomllib.loads(TABLE.read_text(encoding="utf-8"))["row"]
-    return rows
+def _table() -> dict[str, Any]:
+    return tomllib.loads(TABLE.read_text(encoding="utf-8"))
 
 
 def _called(text: str) -> str:
@@ -101,8 +100,12 @@ def _values(optimizer: Optimizer) -> dict[str, Any]:
     return values | {"lr": 1.0} if callable(values["lr"]) else values
 
 
-def _differences(optimizer: Optimizer, other: Optimizer) -> int | None:
-    """How many switches and words differ; None if anything else does."""
+def _differences(optimizer: Optimizer, text: str, named: dict[str, Any]) -> int | None:
+    """How many switches and words a text gives other values; None if anything else differs."""
+    try:
+        other = eval(text, vars(fastoptim) | named)
+    except ValueError:  # its numbers need another variant than those of this optimizer
+        return None
     own = {x.name for x in inspect.signature(type(optimizer)).parameters.values() if x.kind is not x.KEYWORD_ONLY}
     values, others = _values(optimizer), _values(other)
     differing = [name for name in values if values[name] != others[name]]

@@ -94,7 +94,7 @@ def count_rows(monkeypatch):
     rows, run = [], HostEngine.run
 
     def counting(engine, *arguments):
-        rows.append(len(engine._table))
+        rows.append(sum(len(table.rows) for table in engine._tables))
         run(engine, *arguments)
 
     monkeypatch.setattr(HostEngine, "run", counting)

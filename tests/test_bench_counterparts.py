@@ -9,15 +9,17 @@ from bench import counterparts
 from bench.counterparts import Counterpart, counterpart, find
 from bench.recipes import EACH, Recipe
 from fastoptim import schedules
+from fastoptim.kernels.traffic import Used
 from support import OPTIMIZERS
 
 
 @pytest.mark.parametrize("cls", OPTIMIZERS)
 def test_every_row_with_names_is_found(cls):
     """An optimizer of the class, with its defaults or as the row has it, has the row's libraries."""
-    rows = [row for row in counterparts._rows() if row["ours"].startswith(f"{cls.__name__}(")]
+    table = counterparts._table()
+    rows = [row for row in table["row"] if row["ours"].startswith(f"{cls.__name__}(")]
     for row in rows:
-        ours = eval(row["ours"], vars(fastoptim) | cls().hyperparameters())
+        ours = eval(row["ours"], vars(fastoptim) | table["numbers"])
         for library in {"torch", "optax"} & row.keys():
             assert find(ours, library) is not None
     assert EACH[cls.__name__.lower()].what == cls.__name__
@@ -79,10 +81,8 @@ def test_traffic():
 
 def test_traffic_of_several_stages(monkeypatch):
     """The first stage updates the state, and the second one the parameter, which it has to read once more."""
-    stages = (
-        SimpleNamespace(reads=("p", "g", "m", "v"), writes=("m", "v")),
-        SimpleNamespace(reads=("p", "m", "v"), writes=("p",)),
-    )
+    used = Used(("p", "g", "m", "v"), ("m", "v")), Used(("p", "m", "v"), ("p",))
+    stages = [SimpleNamespace(used=each) for each in used]
     monkeypatch.setattr(fastoptim.Adam, "stages", stages)
     assert Recipe("", fastoptim.Adam).traffic == (3, 4)
     assert Recipe("", fastoptim.Adam).traffic.bytes == (7 + 3) * 4

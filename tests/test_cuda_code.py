@@ -101,7 +101,7 @@ def test_and_so_does_the_pass_around_it(cls, dtype):
 def test_the_pass_of_evaluation_parameters_writes_them_alone(cls, dtype):
     storages, slots = (storage_of(dtype),) * (2 + len(cls.slots)), len(cls.slots)
     kernel = build(cls.evaluation, slots, NOTHING, storages, True, False, writes_state=False)
-    report = reported(compiler.compile_kernel(*kernel, (8, 0)), np.dtype(dtype).name, (1, 1))
+    report = reported(compiler.compile_kernel(*kernel, (8, 0)), np.dtype(dtype).name, kernel)
     assert report.violations() == []
     assert len(re.findall(r"\bst\.global\.v\d", report.ptx)) == 2  # the compiler makes two copies of the loop
 

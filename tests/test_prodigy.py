@@ -188,7 +188,7 @@ def test_a_state_dict_with_a_wrong_estimate_is_refused(rng):
     saved = copy.deepcopy(opt.state_dict())
     saved["slots"]["d"]["b"] = np.zeros(2)
     before = snapshot(opt, params)
-    with pytest.raises(ValueError, match=r"slots\['d'\]\['b'\]: expected one number, got shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"slots\['d'\]\['b'\]: expected float64 \(\), got float64 \(2,\)"):
         opt.load_state_dict(saved)
     assert snapshot(opt, params) == before
 

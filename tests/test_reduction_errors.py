@@ -158,8 +158,11 @@ def test_a_name_that_nobody_knows_is_a_number_of_the_step():
         (lambda: Reduction(squares, PAIR), r"expected names of sums and functions of them, got \('one', 'two'\) and"),
         (lambda: Reduction(squares, "one", ratio), r"expected names of sums and functions of them, got 'one'"),
         (lambda: Reduction(squares, (), ratio), r"expected names of sums and functions of them, got \(\)"),
-        (lambda: Reduction(squares, PAIR, lambda one: one), "functions that are made with `def`, got <lambda>"),
-        (lambda: Reduction(squares, PAIR, njit(ratio)), "functions that are made with `def`, got ratio"),
+        (
+            lambda: Reduction(squares, PAIR, lambda one: one),
+            "expected functions that are made with `def`, got <lambda>",
+        ),
+        (lambda: Reduction(squares, PAIR, njit(ratio)), "expected functions that are made with `def`, got ratio"),
         (lambda: Reduction(squares, PAIR, varied), r"varied\(\*sums\): expected arguments that have names"),
     ],
 )

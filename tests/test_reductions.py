@@ -261,7 +261,7 @@ def test_going_on_in_another_process(tmp_path, rng):
     [
         (lambda v: v.update(W=np.zeros(3)), r"slots\['v'\]\['W'\]: expected float64 \(\), got float64 \(3,\)"),
         (lambda v: v.update(W=np.zeros((), F4)), r"slots\['v'\]\['W'\]: expected float64 \(\), got float32 \(\)"),
-        (lambda v: v.pop("W"), r"slots\['v'\]: expected the names \['W', 'b'\], got \['b'\]"),
+        (lambda v: v.pop("W"), "expected the same names in all slots"),
         (lambda v: v.update(x=np.zeros(())), r"slots\['v'\]\['x'\]: expected a name that steps has"),
     ],
 )

@@ -224,5 +224,5 @@ def test_hyperparameters_of_a_subclass_come_after_its_parents():
             return (self.lr * (2 if self.twice else 1),)
 
     p = np.zeros(2, np.float32)
-    Doubled(0.5, True).update({"p": p}, {"p": np.ones(2, np.float32)})
+    Doubled(0.5, 0.0, 0.0, False, True).update({"p": p}, {"p": np.ones(2, np.float32)})
     assert (p == -1).all()

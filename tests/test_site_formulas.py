@@ -247,7 +247,7 @@ def test_formulas_of_the_library():
         r"\mu_{t} = \beta_{1} \left(1 - 0.5 \cdot 0.96^{\psi t}\right)",
         r"\mu_{t+1} = \beta_{1} \left(1 - 0.5 \cdot 0.96^{\psi \left(t + 1\right)}\right)",
         r"\text{carry}_{t} = \text{carry}_{t-1} \, \mu_{t}",
-        r"\text{g_size}_{t} = \frac{\eta \sqrt{1 - \beta_{2}^{t}} \left(1 - \mu_{t}\right)}{1 - \text{carry}_{t}}",
+        r"g_{\text{size},t} = \frac{\eta \sqrt{1 - \beta_{2}^{t}} \left(1 - \mu_{t}\right)}{1 - \text{carry}_{t}}",
     ]
     assert equations(fastoptim.RAdam)[:2] == [
         r"\rho_{\infty} = \frac{2}{1 - \beta_{2}} - 1",

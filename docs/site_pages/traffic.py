@@ -15,7 +15,7 @@ def state_and_traffic(cls: Any) -> str:
     """The state, and the bytes of a step with some options, in Markdown."""
     bytes_, kept = traffic(cls), FLOAT * len(cls.slots)
     state = f"The state is {in_code(cls.slots)}: {kept} bytes for each float32 element" if cls.slots else "No state"
-    numbers = [name for name in cls.array_slots if cls.array_slots[name]((2, 3)) == ()]
+    numbers = cls.array_slots
     if numbers:
         owner = "all arrays together" if cls.shared_slots else "each array"
         state += f"; and {in_code(numbers)}, {'numbers' if len(numbers) > 1 else 'a number'} of float64 for {owner}"

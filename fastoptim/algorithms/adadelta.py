@@ -26,7 +26,7 @@ class Adadelta(Optimizer):
     Args:
         lr: what each step is multiplied by, at least 0.
         decay_rate: the part of the two means that stays from one step to the next, in [0, 1); the paper's rho.
-        eps: what is added to both means under the root, at least 0. It is also what the first steps are made of.
+        eps: what is added to both means under the root, at least 0. It sets the length of the first steps.
     """
 
     rule, slots = adadelta, ("h", "u")

@@ -40,8 +40,8 @@ def adafactor(p, g, v, step_size, eps1, decay):
 
 
 def factored(p, g, row, column, one_minus_beta2, eps1, rho, eps2, clip_threshold, decay):
-    """What is taken from matrices, each of which is the last two axes of the arrays."""
-    u, p = in_a_row(g), in_a_row(np.ascontiguousarray(p))  # additions are in one order, whatever the layout of p
+    """The step of an array, whose last two axes are matrices."""
+    u, p = as_3d(g), as_3d(np.ascontiguousarray(p))  # additions are in one order, whatever the layout of p
     r, c = row.reshape(u.shape[:2]), column.reshape(u.shape[::2])
     r_squares, c_squares = mean_squares(u)
     r += one_minus_beta2 * (r_squares - r)
@@ -60,7 +60,7 @@ def factored(p, g, row, column, one_minus_beta2, eps1, rho, eps2, clip_threshold
 
 
 def mean_squares(x: Any) -> tuple[Any, Any]:
-    """The means of the squares over each row, and over each column, of matrices in a row."""
+    """The means of the squares over each row, and over each column, of each matrix."""
     count, height, width = x.shape
     row, column = np.empty((count, height), x.dtype), np.zeros((count, width))
     for matrices, rows in slabs(x.shape):
@@ -70,14 +70,14 @@ def mean_squares(x: Any) -> tuple[Any, Any]:
 
 
 def squares(x: Any, kept: str) -> Any:
-    """The sums of the squares of matrices, `i`, over their rows, `j`, and columns, `k`, but for the axes that are kept.
+    """The sums of squares of an array of axes `i` (matrices), `j` (rows), `k` (columns) over all axes but the kept ones.
 
     No BLAS is in it, so that the bits do not depend on the number of threads.
     """
     return np.einsum(f"ijk,ijk->{kept}", x, x)
 
 
-def in_a_row(x: Any) -> Any:
+def as_3d(x: Any) -> Any:
     """A C-contiguous array of matrices with one axis for all that are not the matrices' own."""
     return x.reshape(-1, *x.shape[-2:])
 

@@ -85,7 +85,6 @@ class Muon(Optimizer):
     beta2: Number = fraction(0.95)
     adamw_eps: Number = nonnegative(1e-10)
     adamw: Patterns = patterns()
-    weight_decay = 0.1
     decoupled = True
 
     def is_matrix(self, name: Any, shape: tuple[int, ...]) -> bool:

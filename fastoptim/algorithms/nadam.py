@@ -17,7 +17,7 @@ def nadam(p, g, m, v, g_size, m_size, one_minus_beta1, one_minus_beta2, eps):
 
 
 class NAdam(Optimizer):
-    """Adam with Nesterov's momentum: a step takes the gradient's part now, and the momentum's part of the next step.
+    """Adam with Nesterov's momentum: each step already looks along the momentum of the next one.
 
     This is PyTorch's form. The momentum is `mu(t) = beta1 * (1 - 0.5 * 0.96**(momentum_decay * t))`, which grows from
     half of `beta1` to `beta1`. The product of all momentums so far is carried from step to step. In the paper and in

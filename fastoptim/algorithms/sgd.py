@@ -35,7 +35,8 @@ class SGD(Optimizer):
     Args:
         lr: learning rate, at least 0.
         momentum: the part of the buffer that stays from one step to the next, in [0, 1). At 0 there is no buffer.
-        dampening: the part of the gradient that is left out of the buffer, in [0, 1), but at a name's first step.
+        dampening: the part of the gradient that is left out of the buffer, in [0, 1); not at a name's first step,
+            and not while `momentum` is 0.
         nesterov: True to step along the gradient and `momentum` times the new buffer.
     """
 
@@ -52,4 +53,4 @@ class SGD(Optimizer):
     def scalars(self, t: int) -> tuple[float, ...]:
         if "momentum" not in self.variant:
             return (self.lr,)
-        return self.lr, self.momentum, 1.0 if t == 1 else 1 - self.dampening
+        return self.lr, self.momentum, 1.0 if t == 1 or self.momentum == 0 else 1 - self.dampening

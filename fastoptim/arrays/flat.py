@@ -1,6 +1,6 @@
 """Dicts of arrays as views of one flat buffer."""
 
-from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, NoReturn
 
 from fastoptim.arrays.devices import memory_of
@@ -63,11 +63,6 @@ class FlatDict(Mapping[Any, Array]):
     def moved(self, memory: Memory) -> "FlatDict":
         """These numbers in a memory: a copy, unless they are there."""
         return self if memory is self.memory else self.copied_to(memory)
-
-    def only(self, names: Iterable[Any]) -> "FlatDict":
-        """Zeros for some of the names."""
-        kinds = self.layout.kinds
-        return FlatDict(Layout({name: kinds[name] for name in names}), self.memory)
 
     def copied_to(self, memory: Memory) -> "FlatDict":
         """A copy in a memory."""

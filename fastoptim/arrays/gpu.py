@@ -52,6 +52,8 @@ class GpuMemory:
     def read(self, array: Any) -> Array:
         """The numbers of an array, on the host, when all that the GPU was asked to do before is done."""
         cuda.synchronize()
+        if not hasattr(array, "copy_to_host"):  # of another library
+            array = cuda.as_cuda_array(array)
         return np.asarray(array.copy_to_host()) if array.size else np.zeros(array.shape, array.dtype)
 
     def copy(self, pairs: Iterable[tuple[Any, Any]]) -> None:

@@ -44,8 +44,8 @@ def run(optimizers: Sequence[Optimizer], dtypes: Sequence[str]) -> int:
 
 def kernels(opt: Optimizer, dtype: str) -> None:
     """Compile what updates need, on one thread and on all, and any public kernels for scalars in a tuple."""
-    for size in 1, SERIAL_LIMIT + 1:
-        opt.warmup({"p": np.zeros(size, dtype)})
+    for shape in 1, SERIAL_LIMIT + 1, (2, 2):  # the last one is a matrix
+        opt.warmup({"p": np.zeros(shape, dtype)})
     scalars = next(opt.successive_scalars())
     for kernel in (opt.kernels.cpu, opt.kernels.cpu_serial) if opt.kernels.are_public else ():
         kernel(np.zeros(1, dtype), np.zeros(1, dtype), np.zeros((len(opt.slots), 1), dtype), scalars)

@@ -1,6 +1,7 @@
 """Functions that take what they need by name out of what there is."""
 
 import inspect
+import zlib
 from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any
@@ -26,10 +27,11 @@ def adapted(function: Callable[..., Any], names: Sequence[str]) -> Callable[...,
     taken = [name if last[name] == i else f"_{i}" for i, name in enumerate(names)]
     own = FunctionType(function.__code__, function.__globals__, function.__name__, None, function.__closure__)
     # A name of its own: there may be other functions of this name, or this one as it was before an edit.
-    variables = {"own": jitable(f"{fingerprint(function):x}")(own), "__name__": __name__}
+    content = f"{fingerprint(function):x}", f"{zlib.crc32(','.join(taken).encode()):x}"
+    variables = {"own": jitable(content[0])(own), "__name__": __name__}
     text = f"def {function.__name__}({', '.join(taken)}):\n    return own({', '.join(arguments_of(function))})\n"
     exec(text, variables)  # numba needs named arguments, and so does whoever asks for a rule's names
-    made: Callable[..., Any] = jitable()(variables[function.__name__])
+    made: Callable[..., Any] = jitable(*content)(variables[function.__name__])
     vars(made)["adapted_from"] = function  # for errors
     return made
 

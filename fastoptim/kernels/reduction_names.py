@@ -24,7 +24,12 @@ def check_function(function: Callable[..., float]) -> None:
 
 
 def check_names(
-    owner: str, rule: Any, slots: Collection[str], array_slots: Collection[str], reductions: Sequence[Any]
+    owner: str,
+    rule: Any,
+    slots: Collection[str],
+    array_slots: Collection[str],
+    shared_slots: Collection[str],
+    reductions: Sequence[Any],
 ) -> None:
     """Refuse names that mean two things, and arguments that are not known where they are taken.
 
@@ -33,6 +38,7 @@ def check_names(
         rule: what is applied to each element at the end.
         slots: names of the state of each element.
         array_slots: names of the state's numbers of an array.
+        shared_slots: those of them that all arrays share.
         reductions: what is summed before; see `Reduction`.
 
     Raises:
@@ -46,15 +52,24 @@ def check_names(
         raise TypeError(f"{owner}: expected {name!r} to be the name of one thing, it is that of several")
     pending, elements = set(results) - set(array_slots), {"size", *sums}
     for each in reductions:
-        _refuse(owner, each.rule, pending | elements, "a rule takes no sums, but results of reductions before it")
+        _refuse(owner, each.rule, pending | elements, "a rule takes results of earlier reductions, and no sums")
+        for name in set(each.results) & set(array_slots):
+            if each.over_all != (name in shared_slots):
+                place = "shared_slots" if each.over_all else "array_slots, and not in shared_slots"
+                raise TypeError(f"{owner}: expected {name!r} in {place}: it follows from sums over {each.whole}")
         for function in each.functions:
             foreign = {"p", "g", *slots, *sums} - set(each.sums)
-            _refuse(owner, function, pending | foreign, "it takes the sums of its own reduction, and results so far")
+            _refuse(
+                owner,
+                function,
+                pending | foreign,
+                "a function takes the sums of its own reduction, and earlier results",
+            )
             pending.discard(function.__name__)
-    _refuse(owner, rule, elements, "a rule takes no sums, but results of functions")
+    _refuse(owner, rule, elements, "a rule takes results of functions, and no sums")
 
 
 def _refuse(owner: str, function: Callable[..., Any], unknown: Iterable[str], why: str) -> None:
     wrong = [name for name in arguments_of(function) if name in set(unknown)]
     if wrong:
-        raise TypeError(f"{owner}: {function.__name__} takes {', '.join(wrong)}, which it cannot: {why}")
+        raise TypeError(f"{owner}: {function.__name__} cannot take {', '.join(wrong)}: {why}")

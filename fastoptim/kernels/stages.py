@@ -104,17 +104,17 @@ class Elementwise(NamedTuple):
         return [self.kernels.on_gpu.build(dtype, many, on_device)]
 
 
-def cautious_scale(kept: float, size: float) -> float:
-    """The factor of Liang et al. 2024, Algorithm 1, by which the steps of the elements that make one are longer."""
-    return size / (kept + 1)
+def _cautious_scale(_moving: float, size: float) -> float:
+    """The factor n / (k + 1) of Liang et al. 2024, Algorithm 1, where k of n elements move."""
+    return size / (_moving + 1)
 
 
 @cache
 def _rescaled(stage: Elementwise) -> "tuple[Summed, Elementwise]":
     before, slots, kernels = stage.per_array, stage.slots, stage.kernels
     scalars, fused = kernels.scalar_names[: kernels.scalar_count - len(kernels.fused.scalars)], kernels.fused
-    per_array = PerArray(before.slots, (*before.given, cautious_scale.__name__), is_summed=True)
-    what = stage.rule, ("kept",), (cautious_scale,), slots, per_array, before.given, scalars
+    per_array = PerArray(before.slots, (*before.given, _cautious_scale.__name__), is_summed=True)
+    what = stage.rule, ("_moving",), (_cautious_scale,), slots, per_array, before.given, scalars
     counted = Summed(ReductionKernels(*what, False, fused, kernels.owner, counts=True))
     rule = adapted(stage.rule, ("p", "g", *slots, *per_array.slots, *per_array.given, *scalars))
     last = Kernels(rule, len(slots), fused, kernels.owner, per_array)
@@ -190,6 +190,11 @@ class Reduction:
         self.rule, self.sums, self.functions, self.over_all = rule, tuple(sums), functions, over_all
 
     @property
+    def whole(self) -> str:
+        """What it sums over, in words."""
+        return "all arrays" if self.over_all else "each array"
+
+    @property
     def results(self) -> tuple[str, ...]:
         """The names of what the functions return."""
         return tuple(function.__name__ for function in self.functions)
@@ -199,8 +204,9 @@ def stages_of(
     owner: str,
     rule: Any,
     slots: tuple[str, ...],
-    array_slots: tuple[str, ...],
-    reductions: Sequence[Reduction],
+    array_slots: tuple[str, ...] = (),
+    shared_slots: tuple[str, ...] = (),
+    reductions: Sequence[Reduction] = (),
     matrices: Matrices | None = None,
 ) -> tuple[Any, ...]:
     """The stages of a rule and what has to be summed before it.
@@ -210,6 +216,7 @@ def stages_of(
         rule: a function declared with `rule`.
         slots: the names of its state, as it has them behind `p` and `g`.
         array_slots: the names of the state's numbers of an array.
+        shared_slots: those of them that all arrays share.
         reductions: what is summed before.
         matrices: how matrices are updated, whose function takes some of the step's numbers.
 
@@ -217,7 +224,7 @@ def stages_of(
         TypeError: the rule is not declared, or has other slots; a name means two things, or is not known in time.
     """
     _check_rule(owner, rule, slots)
-    check_names(owner, rule, slots, array_slots, reductions)
+    check_names(owner, rule, slots, array_slots, shared_slots, reductions)
     if not reductions and not matrices:
         return (Elementwise(rule, slots, Kernels(rule, len(slots), owner=owner)),)
     given = tuple(dict.fromkeys(name for each in reductions for name in each.results))

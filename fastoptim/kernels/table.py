@@ -6,8 +6,8 @@ one. Then come the row of scalars that holds for the segment, and the number of 
 it. As the table holds addresses, one call updates any number of separately allocated arrays, on the host or on a GPU.
 
 Where a step sums over arrays, each segment is one array, and its row has more columns in front of the last two: the
-addresses of the state's numbers of the array (float of the parameter's dtype), of the numbers that are computed of its
-sums (float64), of its sums (float64, some for each block), and the number of blocks in this row and all rows before it.
+addresses of the state's numbers of the array (float64), of the numbers that are computed of its sums (float64), of its
+sums (float64, some for each block), and the number of blocks in this row and all rows before it.
 """
 
 from typing import NamedTuple

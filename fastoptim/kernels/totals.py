@@ -82,7 +82,7 @@ class TotalsKernels:
         """`(known) -> ` what the functions return, one after the other, as a tuple."""
         names, chain = list(self.known_names), jitable("known")(lambda known: known)
         for function in self.functions:
-            chain = _extended(chain, adapted(function, names), function.__name__)
+            chain = _extended(chain, adapted(function, names))
             names.append(function.__name__)
         return chain
 
@@ -144,10 +144,10 @@ class TotalsKernels:
         return Pass(compute_numbers, *identity, what=what, functions=self.functions)
 
 
-def _extended(before: Any, function: Any, name: str) -> Any:
+def _extended(before: Any, function: Any) -> Any:
     """A chain of functions with one more."""
 
-    @jitable(before.__name__, name)
+    @jitable(before.__name__, function.__name__)
     def chain(known: Any) -> Any:
         values = before(known)
         return values + (one_float(function(*values)),)

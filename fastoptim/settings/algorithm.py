@@ -18,11 +18,13 @@ from fastoptim.settings.rows import WrongScalarsError, numbers_of
 
 A = TypeVar("A", bound="Algorithm")
 _numbers = itertools.count()
-# Options that are refused beside evaluation parameters: of two averages, nobody would know which one `averaged` gives,
-# and what is done to a parameter behind the rule is not done to the state that they are computed from.
+# Options that are refused beside evaluation parameters. `averaged` can only give one average. And evaluation parameters
+# follow from the state: what an option does to a parameter after the rule does not reach them.
 BESIDE_EVALUATION = {
     "ema": "the optimizer has evaluation parameters of its own, see `averaged`",
-    **dict.fromkeys(["cautious", "bounds", "nonnegative"], "evaluation parameters (`averaged`) would not keep to it"),
+    **dict.fromkeys(
+        ["cautious", "bounds", "nonnegative"], "as it would not hold for the parameters that `averaged` gives"
+    ),
 }
 
 Stages = tuple[Any, ...]  # the last one is elementwise
@@ -35,7 +37,7 @@ OF_THE_STAGES: dict[str, Callable[[Stages], Any]] = {
 
 
 class _OfTheStages:
-    """An attribute that a class has from its own rule, and an optimizer from the rule of its variant."""
+    """An attribute of the stages: a class has that of its own rule, an optimizer that of its variant."""
 
     def __init__(self, read: Callable[[Stages], Any]) -> None:
         self._read = read
@@ -100,6 +102,10 @@ class Algorithm(Options):
             cls.variants, cls.reductions = own.get("variants", {}), own.get("reductions", ())
             cls.shared_slots, cls.matrices = own.get("shared_slots", ()), own.get("matrices")
             cls.array_slots = *own.get("array_slots", ()), *cls.shared_slots
+        elif found := own.keys() & {"reductions", "array_slots", "shared_slots", "matrices"}:
+            raise TypeError(
+                f"{cls.__name__}: expected its `rule` beside {', '.join(sorted(found))}, as they go together"
+            )
         if "rule" in own or "variants" in own:
             cls._mark_choosing_fields()
         if "evaluation" in own:
@@ -166,11 +172,15 @@ class Algorithm(Options):
     def _stages_of_variants(cls) -> dict[tuple[str, ...], Stages]:
         """The stages of the class's own rule, and those of its variants, by the names that are on."""
         declared = vars(cls).get("rule", cls.rule)
-        others = cls.array_slots, cls.reductions, cls.matrices
+        others = cls.array_slots, cls.shared_slots, cls.reductions, cls.matrices
         stages: dict[tuple[str, ...], Stages] = {}
         stages[()] = stages_of(cls.__name__, getattr(declared, "__func__", declared), cls.slots, *others)
         for key, value in cls.variants.items():
             rule, slots = value if isinstance(value, tuple) else (value, cls.slots)
+            if cls.matrices is not None and slots != cls.slots:
+                raise TypeError(
+                    f"{cls.__name__}.variants: expected the slots {cls.slots}, as it has matrices; got {slots}"
+                )
             names = tuple(name for name in cls._fields if name in key)
             stages[names] = stages_of(f"{cls.__name__} with {', '.join(names)}", rule, slots, *others)
         return stages

@@ -218,7 +218,7 @@ def switch(default: bool) -> Any:
 
 
 def common(field: Any) -> Any:
-    """The same field with one value for all names: groups cannot change what sums over all arrays are made of."""
+    """The same field, which groups cannot change: numbers that sums over all arrays depend on are the same for all."""
     field.is_common = True
     return field
 

@@ -100,8 +100,9 @@ class Plan:
 
     def is_like(self, other: "Plan") -> bool:
         """Whether steps that were bound for one plan are good for the other."""
-        names = "stages", "matrix_stages", "name_patterns", "needs_norm", "capturable", "is_plain"
-        return all(getattr(self, name) == getattr(other, name) for name in names)
+        names = "stages", "matrix_stages", "needs_norm", "capturable", "is_plain"
+        others = [{**plan.name_patterns, "frozen": ()} for plan in (self, other)]  # no step has frozen names
+        return others[0] == others[1] and all(getattr(self, name) == getattr(other, name) for name in names)
 
     def group_of(self, name: Any, is_matrix: bool) -> int:
         """The number of the group that a name is in, 0 for none. Others than matrices may have groups of their own."""

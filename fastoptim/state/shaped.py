@@ -17,7 +17,7 @@ Shapes = Callable[[str, Any, Shape], Shape | None]
 
 
 class ShapedState:
-    """Arrays by slot and name, zeros at first, of their parameter's dtype.
+    """Arrays by slot and name, zeros at first, of their parameter's dtype. Single numbers may be float64.
 
     It does not change its names: `including` returns another one that shares its arrays.
 
@@ -74,8 +74,9 @@ class ShapedState:
             found = tuple(known[slot].shape) if slot in known else None
             if (expected is None) != (found is None):
                 raise ValueError(
-                    f"params[{name!r}]: expected {'no' if expected is None else 'a'} {slot} in the optimizer's state, "
-                    f"found {'none' if found is None else 'one'}: how an array is updated has to stay the same"
+                    f"params[{name!r}]: its state has {'no' if found is None else 'a'} {slot}, which its step now "
+                    f"{'needs' if found is None else 'does not take'}: expected it to be updated as before, by the rule "
+                    "or as a matrix"
                 )
             if expected != found:
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""Every number that lasts and is as long as a parameter: an optimizer's slots, and the averages."""
+"""All arrays that last: an optimizer's slots, and the averages."""
 
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType

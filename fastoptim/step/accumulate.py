@@ -98,7 +98,7 @@ class Accumulator:
             sums: those of `including`.
             params: the parameters, whose names take part.
             grads: the gradients.
-            options: of the optimizer: grad_scale, zero_grads and skip_nonfinite count.
+            options: of the optimizer: grad_scale, zero_grads, skip_nonfinite and statistics count.
             stream: on a GPU.
 
         Returns:
@@ -110,7 +110,8 @@ class Accumulator:
         plan, found = self.bind(sums, params, grads, options)
         if stream is not None:
             found[0].engine.check_stream(stream)
-        if not self._stepper.run(self._adding, plan, found, self._adding.grad_scale, stream):
+        scale, asked = self._adding.grad_scale, options.statistics
+        if not self._stepper.run(self._adding, plan, found, scale, stream, asked=asked):
             return False
         self.sums, names, micro_steps = sums, tuple(params), self.micro_steps
         counts = set(map(micro_steps.get, names))
@@ -121,6 +122,11 @@ class Accumulator:
         if not self._had.issuperset(names):
             self._had.update(name for name in names if grads[name] is not None)
         return True
+
+    @property
+    def measured(self) -> tuple[Any, ...]:
+        """What says why the last call was skipped: see `Stepper`."""
+        return self._stepper.measured
 
     def bind(
         self, sums: FlatDict, params: Mapping[Any, Any], grads: Mapping[Any, Any], options: Algorithm

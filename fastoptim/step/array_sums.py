@@ -71,10 +71,19 @@ class ArraySums:
             words += [table + rows[i] * self._table.strides[0], -(-size // BLOCK), size]
         return np.array(words, np.int64)
 
-    def totals(self) -> list[list[float]]:
-        """The sums of the last stage over each array, in the order of the table."""
-        starts, sums = [0, *self._ends[:-1]], self._memory.read(self._sums)
-        return [sums[start:end].sum(axis=0).tolist() for start, end in zip(starts, self._ends, strict=True)]
+    def totals(self, values: int) -> list[list[float]]:
+        """The sums of the last stage over each array, in the order of the table.
+
+        Args:
+            values: how many it makes of an array. It writes them one behind the other from the array's first place on,
+                also where another stage makes more.
+        """
+        starts, width, sums = [0, *self._ends[:-1]], self._sums.shape[1], self._memory.read(self._sums).reshape(-1)
+        found = []
+        for start, end in zip(starts, self._ends, strict=True):
+            own = sums[start * width : start * width + (end - start) * values]
+            found.append(own.reshape(-1, values).sum(axis=0).tolist())
+        return found
 
 
 class StatisticsOf:
@@ -90,26 +99,28 @@ class StatisticsOf:
         order = table_order(segments)
         self._rows = sorted((i, row, *segments[i].parts, segments[i].own.size) for row, i in enumerate(order))
 
-    def by_name(self, totals: Sequence[Sequence[float]]) -> dict[Any, Statistics]:
+    def by_name(self, sums: ArraySums) -> dict[Any, Statistics]:
         """The statistics by name, in the order of the parameters."""
-        count = len(self._names)
-        return {name: statistics_of(self._names, totals[row][:count], size) for _, row, name, size in self._rows}
+        totals = sums.totals(len(self._names))
+        return {name: statistics_of(self._names, totals[row], size) for _, row, name, size in self._rows}
 
 
 def counted(
-    names: Any, grads: Sequence[Any], memory: Memory, asked: Sequence[str]
+    names: Any, params: Sequence[Any], grads: Sequence[Any], memory: Memory, asked: Sequence[str]
 ) -> Callable[[], dict[Any, Statistics]]:
     """How many elements of each gradient are nan or infinite, of a step that is not made: the pass has not run.
 
     Args:
         names: of the gradients.
+        params: what they are for. On the host, a gradient may become infinite in its parameter's dtype.
         grads: on the host, or on a GPU.
         memory: where they are.
         asked: the statistics that were asked for; the others stay None.
     """
     found: dict[Any, Statistics] = {}
-    for name, grad in zip(names, grads, strict=True) if {"nan", "inf"} & set(asked) else ():
-        numbers = np.asarray(memory.read(grad))
+    for name, param, grad in zip(names, params, grads, strict=True) if {"nan", "inf"} & set(asked) else ():
+        with np.errstate(over="ignore"):
+            numbers = np.asarray(memory.read(grad), param.dtype if memory is HOST else None)
         counts = {"nan": int(np.isnan(numbers).sum()), "inf": int(np.isinf(numbers).sum())}
         found[name] = Statistics(**{key: count for key, count in counts.items() if key in asked})
     return lambda: found

@@ -148,7 +148,7 @@ class GpuEngine:
         """What was measured in the last run, by name: this waits for the GPU."""
         if self._statistics is None or not self._segments.size:
             return {}
-        return self._statistics.by_name(self._sums.totals())
+        return self._statistics.by_name(self._sums)
 
     def check_stream(self, stream: Any) -> None:
         """Refuse what is no stream.

@@ -38,6 +38,7 @@ def micro_step(
             ready.append((count, own, gradients, found, stepper.rows(algorithm, plan, found, count)))
     if not accumulator.add(sums, params, grads, algorithm, stream):
         stepper.counts.skipped += 1
+        stepper.measured = accumulator.measured
         return
     # In an order that nothing else decides: numbers that all names share depend on it.
     ready.sort(key=lambda batch: batch[0])

@@ -1,7 +1,7 @@
 """Makes the steps of one rule: from two dicts of arrays to the kernels' calls."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastoptim.arrays.memory import Memory
@@ -153,6 +153,7 @@ class Stepper:
         divisor: float,
         stream: Any,
         rows: Rows | None = None,
+        asked: Sequence[str] | None = None,
     ) -> bool:
         """Make a step.
 
@@ -163,6 +164,7 @@ class Stepper:
             divisor: what the gradients are divided by.
             stream: on a GPU.
             rows: the step's numbers, where they are known already.
+            asked: the statistics that a skipped call has to have; if not given, those of the plan.
 
         Returns:
             Whether it was made: not where an element of the gradients is not finite and such calls are skipped.
@@ -183,7 +185,7 @@ class Stepper:
         if plan.needs_norm:
             norm = engine.measure(params, grads, plan.clip_norm, divisor, stream)
             if plan.skip_nonfinite and not math.isfinite(norm):
-                nonfinite = counted(step.key, grads, engine.memory, plan.statistics)
+                nonfinite = counted(step.key, params, grads, engine.memory, plan.statistics if asked is None else asked)
                 if plan.fused.zero_grads:  # or gradients that are added to would be nan for ever
                     engine.memory.clear(grads, stream)
                 self.norm = norm

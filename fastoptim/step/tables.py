@@ -71,4 +71,4 @@ class StepTable:
     def statistics(self) -> dict[Any, Statistics]:
         """What was measured in the last run, by name."""
         assert self._statistics is not None
-        return self._statistics.by_name(self._sums.totals())
+        return self._statistics.by_name(self._sums)
