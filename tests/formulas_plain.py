@@ -13,7 +13,8 @@ def root(h, opt):
 def sgd(p, g, state, t, opt):
     if "b" not in state:
         return p - opt.lr * g, {}
-    b = g if t == 1 else opt.momentum * state["b"] + (1 - opt.dampening) * g
+    is_damped = t > 1 and opt.momentum
+    b = opt.momentum * state["b"] + (1 - opt.dampening if is_damped else 1) * g
     return p - opt.lr * (g + opt.momentum * b if opt.nesterov else b), {"b": b}
 
 

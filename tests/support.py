@@ -31,6 +31,11 @@ RTOL = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-12}
 ATOL = {np.dtype(np.float32): 2e-6, np.dtype(np.float64): 1e-13}
 
 
+def has_public_kernel(cls, dtype, which):
+    """Whether a public kernel is compiled in tests: "cpu" or "cpu_serial"."""
+    return cls in FEW or which == {np.float32: "cpu", np.float64: "cpu_serial"}[dtype]
+
+
 def scalars_of_step(opt, t):
     """The numbers of step `t`, with what is carried there by the steps before."""
     return next(islice(opt.successive_scalars(), t - 1, None))

@@ -50,9 +50,10 @@ class Branches(fastoptim.Optimizer):
     rule, slots = branches, ("m",)
 
 
-@pytest.mark.parametrize("cc", CAPABILITIES, ids=str)
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("cls", [*OPTIMIZERS, Branches])
+@pytest.mark.parametrize(
+    ("cls", "dtype", "cc"),
+    [(cls, *each) for cls in [*OPTIMIZERS, Branches] for each in zip(DTYPES, CAPABILITIES, strict=True)],
+)
 def test_every_last_kernel_keeps_the_promises(cls, dtype, cc):
     # one capability with each of the kernels that are rarer: a table of segments, scalars on the device
     report = cuda.inspect(cls, dtype, cc, many=cc == CAPABILITIES[0], on_device=cc == CAPABILITIES[0])

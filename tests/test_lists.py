@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastoptim
-from support import DTYPES, OPTIMIZERS, assert_same_bits, assert_state_same_bits, frozen, like, random, snapshot
+from support import FEW, OPTIMIZERS, assert_same_bits, assert_state_same_bits, frozen, like, random, snapshot
 
 SHAPES = [(3, 2), (2,), (), (400, 70)]
 
@@ -17,15 +17,14 @@ def by_position(values):
     return dict(enumerate(values))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", [list, tuple])
 @pytest.mark.parametrize("cls", OPTIMIZERS)
-def test_the_bits_of_a_dict(cls, kind, dtype, rng):
-    params = arrays(rng, dtype)
+def test_the_bits_of_a_dict(cls, kind, rng):
+    params = arrays(rng)
     copies = by_position([p.copy() for p in params])
-    one, two = cls(clip_norm=1.0), cls(clip_norm=1.0)
+    one, two = (cls(clip_norm=1.0 if cls in FEW else None) for _ in range(2))
     for _ in range(3):
-        grads = arrays(rng, dtype)
+        grads = arrays(rng)
         one.update(kind(params), kind(grads))
         two.update(copies, by_position(grads))
     for i, p in enumerate(params):

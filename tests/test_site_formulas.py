@@ -220,8 +220,8 @@ def test_a_docstring_is_taken_apart():
 def test_formulas_of_the_library():
     assert equations(fastoptim.SGD) == [r"\theta_{t} = \theta_{t-1} - \eta g_{t}"]
     assert equations(fastoptim.SGD, "momentum", "nesterov") == [
-        r"\text{one_minus_dampening}_{t} = \begin{cases} 1 & \text{if } t = 1 \\ 1 - \text{dampening} & "
-        r"\text{otherwise} \end{cases}",
+        r"\text{one_minus_dampening}_{t} = \begin{cases} 1 & \text{if } t = 1 \text{ or } \mu = 0 \\ "
+        r"1 - \text{dampening} & \text{otherwise} \end{cases}",
         r"b_{t} = \mu b_{t-1} + \text{one_minus_dampening}_{t} \, g_{t}",
         r"\theta_{t} = \theta_{t-1} - \eta \left(g_{t} + \mu b_{t}\right)",
     ]

@@ -97,6 +97,26 @@ def test_summed_gradients(rng):
     assert opt.last_statistics["p"].update_norm == pytest.approx(norm(params["p"]), rel=1e-12)
 
 
+def test_fewer_statistics_than_sums_of_another_stage(rng):
+    """LAMB's first stage sums two values of each element."""
+    params, opt = {"W": random(rng, (3, 4096), np.float32), "b": random(rng, 5000, np.float32)}, LAMB(statistics="nan")
+    grads = {name: random(rng, x.shape, np.float32) for name, x in params.items()}
+    for name, places in ("W", [0, 4096, 8192, 12_287]), ("b", [4999]):
+        grads[name].reshape(-1)[places] = np.nan
+    opt.update(params, grads)
+    assert [found.nan for found in opt.last_statistics.values()] == [4, 1]
+
+
+def test_a_call_that_is_skipped_amid_a_sum_says_where(rng):
+    params, opt = arrays(rng, np.float32), Adam(statistics=("nan", "inf"), skip_nonfinite=True, accumulate=2)
+    grads = arrays(rng, np.float64)
+    grads["W"][3, :2], grads["b"][5] = np.nan, 1e300  # no float32
+    opt.update(params, grads)
+    assert opt.skipped == 1
+    found = opt.last_statistics
+    assert (found["W"].nan, found["W"].inf, found["b"].nan, found["b"].inf) == (2, 0, 0, 1)
+
+
 @pytest.mark.parametrize("wrong", ["norm", ("grad_norm", "grad_norm"), ["nan", 3], 1, None, {"nan"}])
 def test_names_that_are_refused(wrong):
     with pytest.raises(ValueError, match=r"statistics: expected .*(grad_norm|once)"):

@@ -70,7 +70,7 @@ def mean_squares(x: Any) -> tuple[Any, Any]:
 
 
 def squares(x: Any, kept: str) -> Any:
-    """The sums of squares of an array of axes `i` (matrices), `j` (rows), `k` (columns) over all axes but the kept ones.
+    """The sums of the squares of matrices `i` over their rows `j` and columns `k`, but for the axes in `kept`.
 
     No BLAS is in it, so that the bits do not depend on the number of threads.
     """

@@ -43,8 +43,4 @@ class Rprop(Optimizer):
     max_step_size: Number = Number(50.0, "a finite number >= 1e-30", low=FLOAT32, schedule=True)
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        if self.min_step_size > self.max_step_size:
-            raise ValueError(
-                f"min_step_size: expected at most max_step_size {self.max_step_size}, got {self.min_step_size}"
-            )
         return self.lr, self.eta_minus, self.eta_plus, self.min_step_size, self.max_step_size, 0.0

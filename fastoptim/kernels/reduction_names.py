@@ -63,7 +63,7 @@ def check_names(
                 owner,
                 function,
                 pending | foreign,
-                "a function takes the sums of its own reduction, and earlier results",
+                "it takes the sums of its own reduction, and earlier results",
             )
             pending.discard(function.__name__)
     _refuse(owner, rule, elements, "a rule takes results of functions, and no sums")

@@ -22,9 +22,7 @@ _numbers = itertools.count()
 # follow from the state: what an option does to a parameter after the rule does not reach them.
 BESIDE_EVALUATION = {
     "ema": "the optimizer has evaluation parameters of its own, see `averaged`",
-    **dict.fromkeys(
-        ["cautious", "bounds", "nonnegative"], "as it would not hold for the parameters that `averaged` gives"
-    ),
+    **dict.fromkeys(["cautious", "bounds", "nonnegative"], "the parameters that `averaged` gives would not hold to it"),
 }
 
 Stages = tuple[Any, ...]  # the last one is elementwise

@@ -75,8 +75,8 @@ class ShapedState:
             if (expected is None) != (found is None):
                 raise ValueError(
                     f"params[{name!r}]: its state has {'no' if found is None else 'a'} {slot}, which its step now "
-                    f"{'needs' if found is None else 'does not take'}: expected it to be updated as before, by the rule "
-                    "or as a matrix"
+                    f"{'needs' if found is None else 'does not take'}: expected it to be updated as before, by "
+                    "the rule or as a matrix"
                 )
             if expected != found:
                 raise ValueError(
