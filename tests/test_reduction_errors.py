@@ -210,9 +210,9 @@ def test_names_that_clash_or_are_not_known_in_time(declare, words):
     ],
 )
 def test_a_number_of_all_arrays_is_shared(over_all, shared, words):
+    reduction, of_array = Reduction(squares, PAIR, ratio, over_all=over_all), () if shared else ("ratio",)
     with pytest.raises(TypeError, match=f"Own: expected {words}"):
-        of_array = () if shared else ("ratio",)
-        optimizer_of(Reduction(squares, PAIR, ratio, over_all=over_all), array_slots=of_array, shared_slots=shared)
+        optimizer_of(reduction, array_slots=of_array, shared_slots=shared)
 
 
 @pytest.mark.parametrize("name", ["reductions", "array_slots", "shared_slots", "matrices"])
