@@ -10,10 +10,10 @@ from fastoptim.settings.declared import Declared
 from fastoptim.settings.fields import Count, Number, Switch, option
 from fastoptim.settings.fields import nonnegative as nonnegative_number  # one of the options is called so
 from fastoptim.settings.groups import OFF, Groups
-from fastoptim.settings.names import Names
 from fastoptim.settings.patterns import Patterns, first_match
 from fastoptim.settings.plan import Plan
 from fastoptim.settings.rows import evaluation_numbers_of
+from fastoptim.settings.statistics import Names
 
 
 def _scale(default: float) -> Number:

@@ -18,7 +18,7 @@ from fastoptim.step.bound import Arrays, BoundStep, Engine
 from fastoptim.step.cache import BoundSteps, Found
 from fastoptim.step.checks import as_gradient, as_param, check_names, check_zeroed, infos_of
 from fastoptim.step.host import HostEngine
-from fastoptim.step.matrices import MatrixStep
+from fastoptim.step.matrix_step import MatrixStep
 from fastoptim.step.segments import Segment
 from fastoptim.step.staged import Scratch
 from fastoptim.step.tables import Part

@@ -9,7 +9,7 @@ from fastoptim.arrays.layout import view_of
 from fastoptim.kernels.cpu import SERIAL_LIMIT
 from fastoptim.kernels.launch import Launches
 from fastoptim.kernels.table import GRAD
-from fastoptim.step.matrices import MatrixStep
+from fastoptim.step.matrix_step import MatrixStep
 from fastoptim.step.segments import Segment
 from fastoptim.step.staged import set_cell
 from fastoptim.step.tables import StepTable

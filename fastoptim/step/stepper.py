@@ -18,7 +18,7 @@ from fastoptim.step.array_sums import counted
 from fastoptim.step.bind import Binder
 from fastoptim.step.bound import BoundStep
 from fastoptim.step.cache import BoundSteps, Found
-from fastoptim.step.patterns import NamePatterns
+from fastoptim.step.name_patterns import NamePatterns
 from fastoptim.step.staged import Scratch
 
 

@@ -11,7 +11,7 @@ from fastoptim.kernels.reductions import Group
 from fastoptim.kernels.stages import Elementwise, Measured
 from fastoptim.kernels.table import END, GRAD, SCALAR_ROW, columns
 from fastoptim.step.array_sums import ArraySums, StatisticsOf
-from fastoptim.step.matrices import MatrixStep
+from fastoptim.step.matrix_step import MatrixStep
 from fastoptim.step.segments import Segment, dtype_groups
 
 
