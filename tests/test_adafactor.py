@@ -180,7 +180,7 @@ def test_a_parameter_that_was_a_matrix_is_refused_as_a_vector():
     opt.update(params, {"p": np.ones((2, 3))})
     flat = {"p": params["p"].reshape(6)}
     before = snapshot(opt, flat)
-    with pytest.raises(ValueError, match=r"params\['p'\]: expected a v in the optimizer's state, found none"):
+    with pytest.raises(ValueError, match=r"params\['p'\]: its state has no v, which its step now needs"):
         opt.update(flat, {"p": np.ones(6)})
     assert snapshot(opt, flat) == before
 

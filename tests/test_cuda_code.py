@@ -20,6 +20,7 @@ from fastoptim.kernels import cuda
 from fastoptim.kernels.cuda import compile as compiler
 from fastoptim.kernels.cuda import driver, memory, reduce, transfer, words
 from fastoptim.kernels.cuda.arrays import device_of
+from fastoptim.kernels.cuda.compile import Source
 from fastoptim.kernels.cuda.loops import build
 from fastoptim.kernels.cuda.report import report as reported
 from fastoptim.kernels.cuda.report import sources
@@ -102,7 +103,7 @@ def test_and_so_does_the_pass_around_it(cls, dtype):
 def test_the_pass_of_evaluation_parameters_writes_them_alone(cls, dtype):
     storages, slots = (storage_of(dtype),) * (2 + len(cls.slots)), len(cls.slots)
     kernel = build(cls.evaluation, slots, NOTHING, storages, True, False, writes_state=False)
-    report = reported(compiler.compile_kernel(*kernel, (8, 0)), np.dtype(dtype).name, kernel)
+    report = reported(compiler.compile_kernel(*kernel, (8, 0)), np.dtype(dtype).name, Source(*kernel, (1, 1)))
     assert report.violations() == []
     assert len(re.findall(r"\bst\.global\.v\d", report.ptx)) == 2  # the compiler makes two copies of the loop
 
@@ -274,10 +275,11 @@ def test_without_numba_cuda_the_error_says_what_to_install():
 import importlib.util, sys
 find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name == "numba_cuda" else find(name, *rest)
-from fastoptim import cuda_info
+from fastoptim import Adam, cuda_info
 assert not cuda_info()["extra"] and "fastoptim[cuda13]" in cuda_info()["problem"]
 try:
     from fastoptim.kernels.cuda import inspect
+    inspect(Adam)
 except RuntimeError as error:
     print(error)
 """
