@@ -124,7 +124,7 @@ def test_public_kernels(trained, which):
     if not has_public_kernel(cls, dtype, which):
         pytest.skip("each takes seconds to compile: most optimizers have one of them in float32, the other in float64")
     if not cls.kernels.are_public:
-        why = "updates matrices by a function" if cls.matrices else "sums over arrays before its rule"
+        why = "sums over arrays before its rule" if cls.reductions else "updates matrices by a function"
         with pytest.raises(TypeError, match=rf"{cls.__name__} {why}: expected opt\.update"):
             getattr(cls.kernels, which)
         return
