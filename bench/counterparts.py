@@ -8,6 +8,7 @@ import inspect
 import tomllib
 from functools import cache, partial
 from importlib import import_module
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import fastoptim
@@ -43,7 +44,7 @@ class Counterpart(NamedTuple):
     @property
     def called(self) -> Any:
         """The class or function that the text calls."""
-        return getattr(self.module, _called(self.text))
+        return attrgetter(_called(self.text))(self.module)
 
     def takes(self, argument: str) -> bool:
         """Whether that one has an argument of this name."""
@@ -52,7 +53,9 @@ class Counterpart(NamedTuple):
     def make(self, params: Any = None, **arguments: Any) -> Any:
         """What the text makes, for parameters where it names them, and with further arguments."""
         names = vars(self.module) | self.values | {"params": params}
-        return eval(self.text, names | {_called(self.text): partial(self.called, **arguments)})
+        if arguments:
+            names[_called(self.text)] = partial(self.called, **arguments)
+        return eval(self.text, names)
 
 
 def find(optimizer: Optimizer, library: str) -> Counterpart | None:

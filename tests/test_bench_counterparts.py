@@ -55,6 +55,14 @@ def test_a_state_of_another_size_is_no_form_of_the_same(monkeypatch):
     assert find(fastoptim.AdaGrad(eps_in_root=True), "optax") is not None
 
 
+def test_what_is_in_a_module_of_a_library():
+    optax = pytest.importorskip("optax", reason="looks into Optax, which is not installed")
+    theirs = find(fastoptim.ADOPT(), "optax")
+    assert theirs.text.startswith("contrib.adopt(")
+    assert theirs.called is optax.contrib.adopt
+    assert theirs.make().update
+
+
 def test_what_is_missing_is_named():
     with pytest.raises(LookupError, match=r"equivalents.toml: expected a row for Lion\(.*'torch', found none"):
         counterpart(fastoptim.Lion(), "torch")
