@@ -125,7 +125,8 @@ class OptaxStep:
             transformation = optax.chain(optax.clip_by_global_norm(h.clip_norm), transformation)
         self.params = jax.tree.map(jax.numpy.array, data.params)
         self.average = None if h.ema is None else jax.tree.map(jax.numpy.array, data.params)
-        self._state = transformation.init(self.params)
+        # Copies: some states hold the parameters themselves, and the same memory cannot be given away twice.
+        self._state = jax.tree.map(jax.numpy.array, transformation.init(self.params))
         self._grads = cycle(jax.tree.map(jax.numpy.array, data.grads))
 
         def update(params: Any, state: Any, average: Any, grads: Any) -> tuple[Any, Any, Any]:
