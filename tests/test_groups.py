@@ -101,3 +101,15 @@ def test_a_pattern_without_a_name(rng):
     with pytest.raises(ValueError, match=r"groups.*'v'"):
         opt.update(params, grads)
     assert snapshot(opt, params, grads) == before
+
+
+def test_dampening_is_for_names_that_have_momentum(rng):
+    """As in PyTorch: the steps of the others are those of plain SGD."""
+    params = {name: random(rng, (4,), F4) for name in ("a", "b")}
+    alone = params["b"].copy()
+    opt, plain = SGD(lr=0.1, dampening=0.5, groups={"a": {"momentum": 0.9}}), SGD(lr=0.1)
+    for _ in range(3):
+        grads = like(rng, params)
+        opt.update(params, grads)
+        plain.update({"b": alone}, {"b": grads["b"]})
+    assert_close(params["b"], alone)
