@@ -163,7 +163,7 @@ class Optimizer(Algorithm):
             if stream is not None:
                 step.engine.check_stream(stream)
             if step.is_plain:  # as `run` does, but without one more call
-                step.run_plain(self.scalars)
+                step.run_plain(self, plan)
             else:
                 stepper.run(self, plan, found, self.grad_scale, stream)
         except WrongScalarsError as error:

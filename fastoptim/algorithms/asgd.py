@@ -10,9 +10,9 @@ from fastoptim.settings.fields import Number, nonnegative
 
 
 @rule
-def asgd(p, g, ax, gamma, lambd, mu):
+def asgd(p, g, ax, gamma, lambd, mu, one_minus_mu):
     p = p - gamma * (g + lambd * p)
-    return p, ax + mu * (p - ax) if mu < 1 else p
+    return p, one_minus_mu * ax + mu * p  # p itself while mu is 1
 
 
 @rule
@@ -52,4 +52,5 @@ class ASGD(Optimizer):
         return Next(self.lr / (1 + self.lambd * self.lr * t) ** self.alpha, 1 / max(1, t - self.t0))
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        return self.lr if t == 1 else self.carry_before.gamma_next, self.lambd, self.carry_before.mu_next
+        gamma, mu = self.carry_before
+        return self.lr if t == 1 else gamma, self.lambd, mu, 1 - mu

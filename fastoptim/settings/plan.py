@@ -38,7 +38,8 @@ class Plan:
         frozen: the patterns of names that do not take part.
         clip_norm, skip_nonfinite: the options.
         needs_norm: whether the norm of the gradients has to be known.
-        is_plain: whether a step needs the numbers of `scalars` and nothing else.
+        is_plain: whether a step's numbers are one row that depends on the step alone, see `row_at`.
+        is_bare: whether such a row is what `scalars` returns.
         capturable: the option.
         is_direct: whether a call's arrays are looked up as they are: all names take part, and the host counts.
 
@@ -83,8 +84,9 @@ class Plan:
         self._scheduled = [name for name, _, _ in self._varied[0].scheduled]
         others = {*for_others, *for_others.values()}
         self._names = {*self._scheduled, *(name for group in groups.values() for name in group), *others}
-        is_simple = not (groups or for_others or self._scheduled or self.fused.scalars)
-        self.is_plain = is_simple and not (self.needs_norm or self.statistics)
+        varies = bool(groups or for_others or self._scheduled or accumulates)
+        self.is_plain = not (varies or self.needs_norm or self.statistics)
+        self.is_bare = not self.fused.scalars
         if self.capturable:
             _check_capturable(values, self._scheduled, bool(matrix_stages))
 
@@ -141,18 +143,25 @@ class Plan:
         Raises:
             WrongScalarsError: `scalars` returns something else than the rule's numbers.
         """
-        rows = Rows()
-        self._add_row(rows, numbers, self._varied[0], t, None, self._grad_scale)
-        return rows.scalars[: -1 if self.fused.clip_norm else None]
+        row: list[float] = []
+        self._add_scalars(row, numbers, self._varied[0], t, None, self._grad_scale)
+        return row[:-1] if self.fused.clip_norm else row
 
     def _add_row(self, rows: Rows, numbers: Numbers, varied: Varied, t: int, carry: Carry, divisor: float) -> None:
+        returned, carry = self._add_scalars(rows.scalars, numbers, varied, t, carry, divisor)
+        rows.returned.append(returned)
+        rows.carries.append(carry)
+
+    def _add_scalars(
+        self, scalars: list[float], numbers: Numbers, varied: Varied, t: int, carry: Carry, divisor: float
+    ) -> tuple[Any, Carry]:
+        """Add a row to `scalars`. Returns what the algorithm gave, and what it carries on."""
         returned, carry = self._ask(numbers, t, carry)
         if not isinstance(returned, tuple | list) or len(returned) != self._scalar_count:
             raise WrongScalarsError(repr(returned), t)
-        rows.scalars += returned
-        varied.add_scalars(rows.scalars, numbers, divisor)
-        rows.returned.append(returned)
-        rows.carries.append(carry)
+        scalars += returned
+        varied.add_scalars(scalars, numbers, divisor)
+        return returned, carry
 
 
 def _fused(values: Mapping[str, Any], off: Mapping[str, Any], accumulates: bool) -> Fused:

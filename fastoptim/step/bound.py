@@ -2,11 +2,12 @@
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 from fastoptim.arrays.memory import Memory
 from fastoptim.kernels.measures import Statistics
-from fastoptim.settings.rows import Kind, Rows, WrongScalarsError
+from fastoptim.settings.plan import Plan
+from fastoptim.settings.rows import Kind, Numbers, Rows, WrongScalarsError
 from fastoptim.state.counts import Cohort, GpuCounter
 from fastoptim.state.store import StateStore
 from fastoptim.step.packer import fit, words_of
@@ -68,7 +69,7 @@ class BoundStep:
         engine: what runs the step.
         has_clip_coef: whether the last number of each kind is what gradients are multiplied by.
         is_kept: whether its first step was made: then its names are counted.
-        is_plain: whether the rule's numbers are all that it needs.
+        is_plain: whether `run_plain` makes it.
         accept: whether arrays are like those that it was bound for; if so, their addresses are taken.
         version: of the cohorts that it knows, see `StepCounts`.
     """
@@ -113,29 +114,22 @@ class BoundStep:
         self.version = version
         return True
 
-    def run_plain(self, scalars: Callable[[int], tuple[float, ...]]) -> None:
-        """Make a step that needs the rule's numbers alone, and count it.
+    def run_plain(self, algorithm: Numbers, plan: Plan) -> None:
+        """Make a step whose numbers are one row that depends on the step alone, and count it.
 
         Raises:
-            WrongScalarsError: `scalars` returns something else than them. Nothing has changed then.
+            WrongScalarsError: `scalars` returns something else than the rule's numbers. Nothing has changed then.
         """
         cohort = self._cohort
         t = cohort.count + 1
-        numbers = scalars(t)
+        numbers = algorithm.scalars(t) if plan.is_bare else plan.row_at(algorithm, t)
         try:
             self._pack(*numbers)
         except (struct.error, TypeError, OverflowError, WrongScalarsError):
-            self._refuse(numbers, t)
+            self.set_rows(plan.rows(algorithm, self.kinds, 1.0), None)  # which says what is wrong
+            raise
         self._run()
         cohort.count = t
-
-    def _refuse(self, numbers: Any, t: int) -> NoReturn:
-        """Say what is wrong with what `scalars` returned."""
-        try:
-            self.engine.set_scalars(numbers)
-        except WrongScalarsError as error:
-            raise WrongScalarsError(words_of(numbers, numbers, error.dtype), t) from error.__cause__
-        raise AssertionError("the numbers are right")
 
     def set_rows(self, rows: Rows, clip_coef: float | None) -> None:
         """Take the numbers of a step.

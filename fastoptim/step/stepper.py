@@ -174,7 +174,7 @@ class Stepper:
         """
         step, params, grads = found
         if step.is_plain and rows is None:
-            step.run_plain(algorithm.scalars)
+            step.run_plain(algorithm, plan)
             return True
         if step.is_stale(self.store):  # another part of this call has made its first step since this was bound
             own, given = (dict(zip(step.key, arrays, strict=True)) for arrays in (params, grads))
