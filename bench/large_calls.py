@@ -1,4 +1,4 @@
-"""Steps that take milliseconds: beside other threads and processes, and with gradients of another layout or dtype."""
+"""Steps that take milliseconds: beside other threads, and with statistics or gradients of another layout or dtype."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -7,9 +7,10 @@ import numpy as np
 
 import fastoptim
 from bench.calls import Calls, Way, plain_numpy, same_dict
-from bench.workloads import Workload, mlp
+from bench.workloads import WORKLOADS, Workload, mlp
 from fastoptim.cli.plain_numpy import PlainNumpy
 
+RESNET50 = WORKLOADS["resnet50"]
 TWO_MILLION = Workload("2M", "2,002,000 parameters in 2 arrays", mlp(1000, 2000))
 BATCH = 128
 SIDES = 100, 1000, 4000
@@ -47,6 +48,12 @@ LARGE = {
     "2M": Way(lambda: same_dict(TWO_MILLION), "NumPy, 2M"),
     "2M, after a product": Way(lambda: after_product(same_dict(TWO_MILLION)), "NumPy, 2M, after a product"),
     "2M, beside a process": Way(lambda: same_dict(TWO_MILLION), "NumPy, 2M, beside a process", busy=True),
+    "ResNet-50": Way(lambda: same_dict(RESNET50)),
+    "ResNet-50, nan and inf counted": Way(lambda: same_dict(RESNET50, statistics=("nan", "inf"))),
+    "ResNet-50, update norms": Way(lambda: same_dict(RESNET50, statistics=("update_norm",))),
+    "ResNet-50, four statistics": Way(
+        lambda: same_dict(RESNET50, clip_value=1.0, statistics=("grad_norm", "param_norm", "update_norm", "clipped"))
+    ),
     "NumPy, 2M": Way(lambda: plain_numpy(TWO_MILLION)),
     "NumPy, 2M, after a product": Way(lambda: after_product(plain_numpy(TWO_MILLION))),
     "NumPy, 2M, beside a process": Way(lambda: plain_numpy(TWO_MILLION), busy=True),

@@ -1,7 +1,9 @@
 """Passes over blocks: they update elements, and sum over each block what the rule returns beside the new numbers.
 
-A block is `BLOCK` elements of one array, in the order of its memory. The order of the additions is that of the norm: it
-depends on sizes alone. So the sums have the same bits for any number of threads, and however arrays are put together.
+A block is `BLOCK` elements of one array, in the order of its memory. It is cut into parts of `PART` elements, and what
+stands in the same place of each part is added first, in the dtype of computation: so few numbers are left that it costs
+little to add them in float64, in the order of the norm. All of this depends on sizes alone. So the sums have the same
+bits for any number of threads, and however arrays are put together.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,6 +11,7 @@ from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
+from numba.extending import register_jitable
 
 from fastoptim.kernels import fuse, jit, memory, reduce, storage, unroll
 from fastoptim.kernels.jit import jitable
@@ -19,8 +22,28 @@ from fastoptim.kernels.rule import fingerprint
 from fastoptim.kernels.storage import Storage
 from fastoptim.kernels.table import BLOCKS, END, GRAD, NUMBERS, PARAM, SCALAR_ROW, SUMS, PerArray, columns
 
-PART = 4 * LANES  # elements of a block at once: what they add to its sums stays in the first cache meanwhile
+PART = 8 * LANES  # elements: the sums of a block's parts stay in the first cache
+LINE = 16  # elements between the sums of two values: a processor takes addresses for equal that differ by a page
 F8 = np.empty(0)
+
+
+@register_jitable
+def _add(array: Any, i: Any, value: Any) -> None:
+    """Add a value, which may be a bool, to element `i`."""
+    array[i] += array.dtype.type(value)
+
+
+@register_jitable
+def added_in_lanes(x: Any, lanes: Any) -> Any:
+    """The sum of numbers that are dealt out to `LANES` sums in turn."""
+    lanes[:] = 0.0
+    whole = x.size // LANES * LANES
+    for start in range(0, whole, LANES):
+        for lane in range(LANES):
+            lanes[lane] += x[start + lane]
+    for i in range(whole, x.size):
+        lanes[i - whole] += x[i]
+    return added_pairwise(lanes)
 
 
 @cache
@@ -92,14 +115,14 @@ class BlockKernels:
         return CudaBlocks(self)
 
     def _update_part(self, storages: tuple[Storage, ...], identity: Sequence[object]) -> Callable[..., Any]:
-        """`(arrays, values, scalars)`: update some elements, and write down what is summed of each."""
+        """`(arrays, sums, scalars)`: update some elements, and add what is summed of each to the sum in its place."""
         load_all, element = unroll.load(tuple(x.load for x in storages)), self.element
-        stores = [storages[i].store for i in self.written] + [storages[PARAM].store] * self.values
+        stores = [storages[i].store for i in self.written] + [_add] * self.values
         written, store_all, has_zero_grads = unroll.select(self.written), unroll.store(tuple(stores)), self.zero_grads
 
         @jitable(*identity)
-        def update_part(arrays: Any, values: Any, scalars: Any) -> None:
-            targets = written(arrays) + values
+        def update_part(arrays: Any, sums: Any, scalars: Any) -> None:
+            targets = written(arrays) + sums
             for i in range(arrays[PARAM].size):
                 store_all(targets, i, element(*load_all(arrays, i), *scalars))
                 if has_zero_grads:
@@ -116,19 +139,9 @@ class BlockKernels:
         numbers_of, in_own_dtype = numbers_of_array(self.per_array, len(storages)), unroll.cast(count)
         rows = unroll.rows(values)
 
-        @jitable(*identity)
-        def add_to(lanes: Any, x: Any) -> None:
-            """Add to each lane its elements, one after the other: several of them between two stores."""
-            if x.size == PART:
-                for i in range(LANES):
-                    lanes[i] = lanes[i] + x[i] + x[LANES + i] + x[2 * LANES + i] + x[3 * LANES + i]
-            else:
-                for i in range(x.size):
-                    lanes[i % LANES] += x[i]
-
         def update_blocks(table: Any, scalars: Any, start: Any, stop: Any) -> None:
             """Update the blocks `start` to `stop`, counted through all arrays."""
-            scratch, lanes = np.empty((values, PART), like.dtype), np.empty((values, LANES))
+            of_parts, lanes = np.empty((values, PART + LINE), like.dtype), np.empty(LANES)
             row, begin, element = table, 0, 0
             while start < stop:
                 behind, last = word_at(row + blocks_end), word_at(row + end)
@@ -138,15 +151,14 @@ class BlockKernels:
                     sums = array_at(word_at(row + sums_at), F8, (behind - begin) * values)
                     while start < min(behind, stop):
                         at, block_end = (start - begin) * BLOCK, min((start - begin + 1) * BLOCK, last - element)
-                        lanes[:] = 0.0
+                        part = min(PART, block_end - at)
+                        of_parts[:, :part] = 0
                         while at < block_end:
                             size = min(PART, block_end - at)
-                            update_part(arrays_at(row, at, size), rows(scratch, 0, size), of_the_step)
-                            for i in range(values):
-                                add_to(lanes[i], scratch[i, :size])
+                            update_part(arrays_at(row, at, size), rows(of_parts, 0, size), of_the_step)
                             at += size
                         for i in range(values):
-                            sums[(start - begin) * values + i] = added_pairwise(lanes[i])
+                            sums[(start - begin) * values + i] = added_in_lanes(of_parts[i, :part], lanes)
                         start += 1
                 begin, element = behind, last
                 row += row_bytes

@@ -7,7 +7,7 @@ import numpy as np
 from numba import types
 from numba.extending import register_jitable
 
-from fastoptim.kernels.blocks import BlockKernels
+from fastoptim.kernels.blocks import PART, BlockKernels
 from fastoptim.kernels.cuda.compile import Source
 from fastoptim.kernels.cuda.memory import INT64, SIMULATED, cuda, element_loader, element_storer, reader, writer
 from fastoptim.kernels.cuda.reduce import add_pairwise
@@ -45,7 +45,9 @@ def build_blocks(
     new, summed = select(tuple(range(written))), select(tuple(range(written, written + values)))
     load, store = element_loader(storages, 1), element_storer(storages, 1, kernels.written, kernels.zero_grads)
     element = simulated(kernels.element) if SIMULATED else kernels.element
-    zeros, added, write_lanes, write = (0.0,) * values, added_to(values), lanes_writer(values), writer(FLOAT64)
+    zeros, added = (0.0,) * values, added_to(values, FLOAT64)
+    zeros_of_parts, added_to_parts = (dtype.type(0),) * values, added_to(values, dtype)
+    write_lanes, write = lanes_writer(values), writer(FLOAT64)
 
     def update_blocks(table: Any, rows: Any, blocks: Any, clip_coef: Any, scalars: Any) -> None:
         lanes = cuda.shared.array(size, types.float64)
@@ -63,12 +65,17 @@ def build_blocks(
             lane = cuda.threadIdx.x
             while lane < LANES:
                 sums = zeros
-                i = first + lane
-                while i < behind:
-                    updated = element(*load(addresses, i)[0], *numbers)
-                    store(addresses, i, (new(updated),))
-                    sums = added(sums, summed(updated))
-                    i += LANES
+                place = lane
+                while place < PART:
+                    of_parts = zeros_of_parts
+                    i = first + place
+                    while i < behind:
+                        updated = element(*load(addresses, i)[0], *numbers)
+                        store(addresses, i, (new(updated),))
+                        of_parts = added_to_parts(of_parts, summed(updated))
+                        i += PART
+                    sums = added(sums, of_parts)
+                    place += LANES
                 write_lanes(lanes, lane, sums)
                 lane += cuda.blockDim.x
             add_pairwise(lanes, values)
@@ -83,11 +90,11 @@ def build_blocks(
     return Source(update_blocks, (*(types.int64,) * 4, kind), float64=ADDED)
 
 
-def added_to(count: int) -> Callable[..., Any]:
-    """`(sums, values) -> ` each of `count` sums with a value more, in float64."""
+def added_to(count: int, dtype: np.dtype[Any]) -> Callable[..., Any]:
+    """`(sums, values) -> ` each of `count` sums, which are of a dtype, with a value more."""
     if count == 0:
         return register_jitable(lambda sums, values: ())
-    before, last, number = added_to(count - 1), count - 1, np.float64  # `float` takes no bool
+    before, last, number = added_to(count - 1, dtype), count - 1, dtype.type  # a value may be a bool
     return register_jitable(lambda sums, values: before(sums, values) + (sums[last] + number(values[last]),))
 
 

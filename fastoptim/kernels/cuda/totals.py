@@ -35,7 +35,12 @@ def build_totals(kernels: TotalsKernels, dtype: np.dtype[Any], has_clip_norm: bo
     row_bytes, lane_count = columns(kernels.operands, kernels.per_array) * WORD, values * LANES
     end, blocks_end, sums_at = (row_bytes + x * WORD for x in (END, BLOCKS, SUMS))
     word, read, write = reader(INT64, 1), reader(FLOAT64, values), writer(FLOAT64)
-    zeros, added, write_lanes, lanes_at = (0.0,) * values, added_to(values), lanes_writer(values), lanes_reader(values)
+    zeros, added, write_lanes, lanes_at = (
+        (0.0,) * values,
+        added_to(values, FLOAT64),
+        lanes_writer(values),
+        lanes_reader(values),
+    )
     kind, compute = _computing(kernels, dtype, has_clip_norm, on_device)
     store = _storing(kernels, row_bytes)
 
@@ -79,7 +84,12 @@ def build_common(kernels: TotalsKernels, dtype: np.dtype[Any], has_clip_norm: bo
     values, row_bytes = len(kernels.sums), columns(kernels.operands, kernels.per_array) * WORD
     lane_count, sums_at = values * LANES, row_bytes + SUMS * WORD
     word, read, entry = reader(INT64, 1), reader(FLOAT64, values), reader(INT64, 2)
-    zeros, added, write_lanes, lanes_at = (0.0,) * values, added_to(values), lanes_writer(values), lanes_reader(values)
+    zeros, added, write_lanes, lanes_at = (
+        (0.0,) * values,
+        added_to(values, FLOAT64),
+        lanes_writer(values),
+        lanes_reader(values),
+    )
     kind, compute = _computing(kernels, dtype, has_clip_norm, on_device)
     store = _storing(kernels, row_bytes)
 
