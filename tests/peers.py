@@ -17,6 +17,7 @@ TORCH_LIKE = {"torch": "torch.optim", "schedulefree": "schedulefree", "pytorch_o
 MODULES = {**TORCH_LIKE, "optax": "optax", "keras": "keras.optimizers"}
 
 STEPS, CHANGE, LATE = 200, 90, 40  # `lr` is another one from step CHANGE on; the parameter "late" is added in step LATE
+GROWING = 150  # steps, where roundings grow
 RATES = np.where(np.arange(STEPS) < CHANGE, NUMBERS["lr"], 0.4 * NUMBERS["lr"])
 SHAPES = {"W": (7, 5), "late": (4, 6), "c": (2, 3, 4), "s": (), "small": (13,)}
 SMALL = np.append(10.0 ** -np.arange(9), np.zeros(4))  # the scale of the gradients of "small": some let `eps` matter
@@ -67,6 +68,7 @@ class Case:
         self.dtype = np.dtype("float32" if "float32" in excepted else "float64")
         nones = key in TORCH_LIKE and "every_step" not in excepted
         self.params, self.steps = problem(self.dtype, nones=nones, zeros="nonzero" not in excepted)
+        self.steps = self.steps[:GROWING] if "growing" in excepted else self.steps
         self.in_full_precision = "bfloat16" in excepted
         if "matrices" in excepted:
             self.params = {name: p for name, p in self.params.items() if p.ndim == 2}

@@ -52,5 +52,5 @@ class ASGD(Optimizer):
         return Next(self.lr / (1 + self.lambd * self.lr * t) ** self.alpha, 1 / max(1, t - self.t0))
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        gamma, mu = self.carry_before
-        return self.lr if t == 1 else gamma, self.lambd, mu, 1 - mu
+        gamma, mu = self.lr if t == 1 else self.carry_before.gamma_next, self.carry_before.mu_next
+        return gamma, self.lambd, mu, 1 - mu
