@@ -24,7 +24,7 @@ def test_torch_like(row, key, monkeypatch):
     if hasattr(peer, "train"):  # schedule-free optimizers have a mode
         peer.train()
     path = []
-    for lr, grads in zip(RATES.tolist(), case.steps, strict=True):
+    for lr, grads in zip(RATES[: len(case.steps)].tolist(), case.steps, strict=True):
         for group in peer.param_groups if case.changes else []:
             group["lr"] = lr
         for name, tensor in tensors.items():
