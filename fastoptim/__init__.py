@@ -23,7 +23,7 @@ Optimizers: `help(fastoptim.Adam)` explains one with its options.
 
 Of an optimizer:
     update(params, grads)           one step; params and grads are dicts, lists or tuples of arrays
-    state, averages, grad_norm      what it holds
+    state, averages, masters        what it holds; and grad_norm
     last_statistics                 Statistics of each array, with the option `statistics`
     averaged(params)                for a while, the parameters hold their averages
     state_dict(), load_state_dict(d), to(device), warmup(params), memory(params)
@@ -38,6 +38,10 @@ Your own optimizer:
     rule, Optimizer                 one scalar function and a small class
     Reduction, Matrices             sums over arrays before the rule; functions of whole matrices
     Number, nonnegative, fraction, switch    how it declares its hyperparameters
+
+Numbers of 16 bits:
+    LossScale                       finds what a loss is multiplied by
+    from_dlpack(tensor)             a CPU tensor's memory as an array, of bfloat16, too
 
     schedules                       learning rates and others as functions of the step
     cuda_info()                     what was found of a GPU
@@ -74,6 +78,7 @@ from fastoptim.algorithms.schedule_free_sgd import ScheduleFreeSGD
 from fastoptim.algorithms.sgd import SGD
 from fastoptim.algorithms.soap import SOAP
 from fastoptim.arrays.flat import FlatDict, flatten
+from fastoptim.arrays.tensors import from_dlpack
 from fastoptim.kernels.cuda.driver import cuda_info
 from fastoptim.kernels.matrices import Matrices
 from fastoptim.kernels.measures import Statistics
@@ -82,6 +87,7 @@ from fastoptim.kernels.stages import Reduction
 from fastoptim.optimizer import Optimizer
 from fastoptim.registry import get, optimizers
 from fastoptim.settings.fields import Number, fraction, nonnegative, switch
+from fastoptim.settings.loss_scale import LossScale
 from fastoptim.short_help import ShortHelp
 
 __version__ = "0.1.0"
@@ -105,6 +111,7 @@ __all__ = [
     "CheckpointError",
     "FlatDict",
     "Lion",
+    "LossScale",
     "Matrices",
     "Momentum",
     "Muon",
@@ -124,6 +131,7 @@ __all__ = [
     "cuda_info",
     "flatten",
     "fraction",
+    "from_dlpack",
     "get",
     "load",
     "nonnegative",

@@ -14,9 +14,12 @@ from fastoptim.kernels.measures import Statistics
 from fastoptim.settings.algorithm import Algorithm, subclasses
 from fastoptim.settings.declared import Declared
 from fastoptim.settings.fields import Field
+from fastoptim.settings.loss_scale import LossScale
 from fastoptim.settings.patterns import Patterns
+from fastoptim.settings.precision import dtype_of
 from fastoptim.settings.rows import WrongScalarsError
 from fastoptim.state.shaped import ShapedState
+from fastoptim.state.store import Beside
 from fastoptim.step.accumulate import Accumulator
 from fastoptim.step.averaged import holding_averages
 from fastoptim.step.memory_use import MemoryUse, memory_use
@@ -95,6 +98,14 @@ class Optimizer(Algorithm):
         return FlatDict(Layout({})) if averages is None else averages
 
     @property
+    def masters(self) -> FlatDict | None:
+        """The float32 parameters behind those of 16 bits, by name (`master`); None where `master` is None."""
+        if self.master is None:
+            return None
+        masters = self._stepper.store.beside.master
+        return FlatDict(Layout({})) if masters is None else masters
+
+    @property
     def grad_norm(self) -> float | None:
         """The norm of all gradients of the last step, before it was clipped; on a GPU this waits for it.
 
@@ -112,7 +123,7 @@ class Optimizer(Algorithm):
         """
         return {name: each for measured in self._stepper.measured for name, each in measured().items()}
 
-    def update(self, params: ByName, grads: ByName, *, stream: Any = None) -> None:
+    def update(self, params: ByName, grads: ByName, *, shadow: ByName | None = None, stream: Any = None) -> None:
         """Make one step: update the arrays in `params`, and the state, in place.
 
         Each name counts its own steps. A schedule is asked for the largest count of the names that take part. So an
@@ -120,14 +131,17 @@ class Optimizer(Algorithm):
         be the same ones in each call.
 
         Args:
-            params: from name to float32 or float64 `numpy.ndarray`, of any shape and strides, or a `FlatDict`; or to
+            params: from name to float `numpy.ndarray`, of any shape and strides, or a `FlatDict`; or to
                 contiguous arrays on a GPU, of any library that has `__cuda_array_interface__`. Or a list or tuple of
                 such arrays: their names are their positions, 0, 1, 2, ...
             grads: the same names (others are ignored) to arrays of the same shapes. A list or tuple is as long as that
                 of the parameters. On the CPU, the arrays are of NumPy, or anything that `np.asarray` takes without a
-                copy, float16, float32 or float64; on a GPU, of the parameters' dtypes. A gradient may be its parameter
+                copy; on a GPU, of the parameters' dtypes. A gradient may be its parameter
                 itself. Where it is None, that parameter and its state are left as they are, and do not count the step.
                 Names that are `frozen` may be missing.
+            shadow: names of `params` to arrays of bfloat16, float16 or float32 of the same shapes, on the CPU: the new
+                parameters are rounded to them in the same pass. So large models are trained whose passes forwards and
+                backwards take less bits than their parameters.
             stream: on a GPU, one of Numba, CuPy or torch, or its address; by default the parameters' own, where their
                 library names it, or else the default stream. Nothing here waits for the GPU, but for `skip_nonfinite`.
 
@@ -144,30 +158,37 @@ class Optimizer(Algorithm):
         stepper = self._stepper
         if type(params) not in BY_NAME or type(grads) not in BY_NAME:
             params, grads = both_by_name(params, grads)
+        if shadow is not None:
+            shadow = by_name(shadow, "shadow")
         if TYPE_CHECKING:
             assert isinstance(params, Mapping)
             assert isinstance(grads, Mapping)
         try:
             if self.accumulate > 1 or self._accumulator.micro_steps:
-                micro_step(stepper, self._accumulator, self, params, grads, stream)
+                self._notice(micro_step(stepper, self._accumulator, self, params, grads, stream, shadow))
                 return
             plan = stepper.planned
-            if plan is None or plan.accumulates:
-                plan = stepper.plan(self, accumulates=False)
+            if plan is None or not plan.is_usual or shadow is not None:
+                plan = stepper.plan(self, accumulates=False, shadows=shadow is not None)
             if plan.is_direct:  # the same as below with fewer calls
                 known = stepper.steps.find(params, grads, stepper.counts.version)
                 found = known or stepper.bind(self, plan, params, grads)
             else:
-                found = stepper.find(self, plan, *stepper.taking_part(plan, params, grads))
+                found = stepper.find(self, plan, *stepper.taking_part(plan, params, grads), shadow)
             step = found[0]
             if stream is not None:
                 step.engine.check_stream(stream)
             if step.is_plain:  # as `run` does, but without one more call
                 step.run_plain(self, plan)
             else:
-                stepper.run(self, plan, found, self.grad_scale, stream)
+                self._notice(stepper.run(self, plan, found, float(self.grad_scale), stream, shadow=shadow))
         except WrongScalarsError as error:
             raise self.complaint(error) from error.__cause__
+
+    def _notice(self, made: bool) -> None:
+        """Tell a loss scale whether a call was made, or skipped."""
+        if isinstance(self.grad_scale, LossScale):
+            self.grad_scale.follow(made)
 
     def warmup(self, params: ByName) -> None:
         """Compile what `update(params, ...)` and `averaged(params)` need, or load it from the cache; change nothing.
@@ -189,7 +210,7 @@ class Optimizer(Algorithm):
         Nothing is allocated for it: parameters whose numbers do not matter, as `np.empty(shape)`, will do.
 
         Raises:
-            TypeError: a parameter is no array, or of another dtype than float32 and float64.
+            TypeError: a parameter is no array, or has no float dtype.
         """
         return memory_use(self, self._stepper.store.shaped, by_name(params, "params"), self._stepper.counts.names)
 
@@ -273,8 +294,12 @@ class Optimizer(Algorithm):
             self._stepper.replan()
         if field.name in self._shaping:
             self._stepper.steps.clear()
-        if field.name == "ema" and new is None:
-            self._stepper.drop_averages()
+        if field.name == "state_dtype":
+            self._stepper.use_state_dtype(dtype_of(new))
+        if field.name in Beside._fields and new is None:
+            self._stepper.drop(field.name)
+        if field.name == "rounding" and new != "kahan":
+            self._stepper.drop("compensation")
 
     if not TYPE_CHECKING:  # which should find attributes that are not there
 

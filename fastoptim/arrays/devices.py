@@ -10,7 +10,7 @@ def info_of(array: Any, what: str) -> TensorInfo:
     """What a parameter is.
 
     Raises:
-        TypeError: it is no array, or of another dtype than float32 and float64.
+        TypeError: it is no array, or has no float dtype.
     """
     if on_gpu(array):
         from fastoptim.arrays.gpu import gpu_info  # needs the package numba-cuda

@@ -8,6 +8,7 @@ from fastoptim.arrays.info import check_array, dtype_names
 from fastoptim.arrays.layout import Kind, Layout
 from fastoptim.arrays.memory import HOST, Array, Memory
 from fastoptim.arrays.named import ByName, by_name
+from fastoptim.kernels.storage import storage_of
 
 
 class FlatDict(Mapping[Any, Array]):
@@ -125,7 +126,7 @@ def _restored(layout: Layout, arrays: list[Array], device: str) -> FlatDict:
 
 
 def flatten(params: ByName, device: str = "cpu") -> FlatDict:
-    """Copy a dict of float32 and float64 arrays, of any shape and order, into one flat buffer per dtype.
+    """Copy a dict of float arrays, of any shape and order, into one flat buffer per dtype.
 
     The arrays of the result are C-contiguous views of its buffers. Have your layers use these: the arrays in `params`
     are left as they are.
@@ -135,7 +136,7 @@ def flatten(params: ByName, device: str = "cpu") -> FlatDict:
         device: "cpu", or "cuda" for buffers on the current GPU, whose views CuPy, torch and Numba take without a copy.
 
     Raises:
-        TypeError: if `params` is no mapping, list or tuple, or a value is not a float32 or float64 `numpy.ndarray`.
+        TypeError: if `params` is no mapping, list or tuple, or a value is no `numpy.ndarray` of floats.
         ValueError: if the device is neither.
         RuntimeError: if "cuda" cannot be had; it says what is missing.
     """
@@ -143,7 +144,7 @@ def flatten(params: ByName, device: str = "cpu") -> FlatDict:
     params = by_name(params, "params")
     for name, array in params.items():
         check_array(array, f"params[{name!r}]")
-    kinds = {name: (a.dtype.newbyteorder("="), a.shape, tuple(range(a.ndim))) for name, a in params.items()}
+    kinds = {name: (storage_of(a.dtype).dtype, a.shape, tuple(range(a.ndim))) for name, a in params.items()}
     flat = FlatDict(Layout(kinds))
     for name, array in params.items():
         flat[name][...] = array

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastoptim.arrays.memory import Array
-from fastoptim.kernels.storage import DTYPES
+from fastoptim.kernels.storage import EXPECTED, is_stored
 
 NUMBERS = (int, float, np.generic)
 
@@ -69,6 +69,11 @@ class TensorInfo(NamedTuple):
             expected *= self.shape[axis]
         return True
 
+    def of_dtype(self, dtype: np.dtype[Any]) -> "TensorInfo":
+        """What an array of another dtype is whose elements lie in the same order, with the same gaps."""
+        before, after = self.dtype.itemsize, dtype.itemsize
+        return self._replace(dtype=dtype, strides=tuple(stride * after // before for stride in self.strides))
+
     def has_elements_of(self, other: "TensorInfo") -> bool:
         """Whether both, of one shape, are the same elements."""
         steps = zip(self.shape, self.strides, other.strides, strict=True)
@@ -102,15 +107,15 @@ def host_info(array: Array) -> TensorInfo:
 
 
 def check_array(array: Any, what: str) -> None:
-    """Refuse anything but a float32 or float64 `numpy.ndarray` in the machine's byte order.
+    """Refuse anything but a `numpy.ndarray` of floats, of 16 bits or more, in the machine's byte order.
 
     Raises:
         TypeError
     """
     if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{what}: expected a numpy.ndarray, got {type(array).__name__}{_instead_of(array)}")
-    if array.dtype not in DTYPES:
-        raise TypeError(f"{what}: expected dtype {dtype_names()}, got {array.dtype!r}{conversion(array.dtype)}")
+    if not is_stored(array.dtype):
+        raise TypeError(f"{what}: expected dtype {EXPECTED}, got {array.dtype!r}{conversion(array.dtype)}")
 
 
 def _instead_of(value: Any) -> str:
@@ -131,6 +136,6 @@ def conversion(dtype: np.dtype[Any]) -> str:
     return "; .astype(np.float32) converts it" if dtype.kind in "biuf" else ""
 
 
-def dtype_names(dtypes: Any = DTYPES) -> str:
+def dtype_names(dtypes: Any) -> str:
     """Dtypes in words."""
     return " or ".join(map(str, dtypes)) or "none"

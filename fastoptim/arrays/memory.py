@@ -31,9 +31,9 @@ class Memory(Protocol):
         """The numbers of an array, on the host."""
 
     def copy(self, pairs: Iterable[tuple[Any, Any]]) -> None:
-        """Copy, bit for bit, the second array of each pair into the first one, of the same shape and dtype.
+        """Copy the second array of each pair into the first one, of the same shape.
 
-        On a GPU the arrays are contiguous, and this waits for all streams.
+        On a GPU the arrays are contiguous and of one dtype, and this waits for all streams.
         """
 
     def clear(self, arrays: Iterable[Any], stream: Any = None) -> None:
@@ -78,8 +78,9 @@ class HostMemory:
 
     def copy(self, pairs: Iterable[tuple[Array, Array]]) -> None:
         """Copy the second array of each pair into the first."""
-        for target, source in pairs:
-            np.copyto(target, source)
+        with np.errstate(over="ignore"):  # what another dtype cannot hold is inf, as in a kernel
+            for target, source in pairs:
+                target[...] = source
 
     def clear(self, arrays: Iterable[Array], stream: Any = None) -> None:
         """Set arrays to zero."""

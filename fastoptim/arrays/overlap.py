@@ -12,11 +12,20 @@ OVERLAP_WORK = 100_000
 
 
 def check_apart(
-    names: Sequence[Any], params: Sequence[TensorInfo], grads: Sequence[TensorInfo], zeroing: bool = False
-) -> None:
+    names: Sequence[Any], params: Sequence[TensorInfo], grads: Sequence[TensorInfo], zeroing: bool = False,
+    labels: tuple[str, str] = ("params", "grads"), *, may_be_same: bool = True,
+) -> None:  # fmt: skip
     """Refuse parameters that share memory with each other, or with a gradient that is not the parameter itself.
 
     Where gradients are set to zero (`zeroing`), refuse gradients that share memory with anything at all.
+
+    Args:
+        names: of the parameters.
+        params: where they are, or other arrays that are written.
+        grads: where the gradients are, or others.
+        zeroing: whether gradients are set to zero.
+        labels: what both are called in errors.
+        may_be_same: whether a gradient may be its parameter itself.
 
     Raises:
         ValueError: it names the two arrays.
@@ -29,15 +38,13 @@ def check_apart(
         current = [j for j in current if extents[j][1] > extents[i][0]]
         for j in current:
             first, second = min(i, j), max(i, j)
-            is_own = second == first + count and infos[second].has_elements_of(infos[first])
+            is_own = may_be_same and second == first + count and infos[second].has_elements_of(infos[first])
             if not zeroing and (first >= count or is_own):
                 continue
             if _share(infos[first], infos[second]):
-                labels = [
-                    f"params[{names[k]!r}]" if k < count else f"grads[{names[k - count]!r}]" for k in (first, second)
-                ]
+                found = [f"{labels[k >= count]}[{names[k % count]!r}]" for k in (first, second)]
                 why = ", as gradients are set to zero" * zeroing
-                raise ValueError(f"{labels[0]} and {labels[1]} share memory: expected arrays apart{why}")
+                raise ValueError(f"{found[0]} and {found[1]} share memory: expected arrays apart{why}")
         current.append(i)
 
 

@@ -1,11 +1,11 @@
 """What a checkpoint file says.
 
-The file holds the arrays "params/<name>", "slots/<slot>/<name>", "ema/<name>" and "gradients/<name>", so that any
-reader of safetensors finds the parameters. Its `__metadata__` has two entries: "fastoptim", a JSON text with everything
-that is not an array, and "crc32", eight hexadecimal digits. They are zlib's CRC-32 of the header that `header` makes
-with zeros for these digits, and of the arrays in the order of `in_order`. The checksum finds damage. It is not a
-signature, because a forger can compute it, too. So `load` checks everything that it takes from there, and nothing in a
-file is ever executed.
+The file holds the arrays "params/<name>", "slots/<slot>/<name>", "ema/<name>", "master/<name>" and "gradients/<name>",
+so that any reader of safetensors finds the parameters. Its `__metadata__` has two entries: "fastoptim", a JSON text
+with everything that is not an array, and "crc32", eight hexadecimal digits. They are zlib's CRC-32 of the header that
+`header` makes with zeros for these digits, and of the arrays in the order of `in_order`. The checksum finds damage. It
+is not a signature, because a forger can compute it, too. So `load` checks everything that it takes from there, and
+nothing in a file is ever executed.
 """
 
 import importlib
@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 FORMAT = 1
-CODES: dict[np.dtype[Any], str] = {np.dtype(np.float32): "F32", np.dtype(np.float64): "F64"}
-GROUPS = ("params", "ema", "gradients")  # their arrays are called group/name; those of slots are slots/slot/name
+CODES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"}  # by the names of dtypes
+# Their arrays are called group/name; those of slots are slots/slot/name.
+GROUPS = ("params", "ema", "master", "compensation", "gradients")
+OPTIONAL = ("master", "compensation")  # groups that a file without such arrays does not name
 HEADER_LIMIT = 100_000_000  # bytes that the safetensors package reads
 POSITIONS = 10**9  # more arrays than any list has
 DEPTH_LIMIT = 100  # of nested lists and dicts
@@ -51,7 +53,7 @@ def header(text: str, entries: Iterable[Entry], crc: int = 0) -> bytes:
     end = 0
     for entry in entries:
         start, end = end, end + entry.nbytes
-        table[entry.name] = {"dtype": CODES[entry.dtype], "shape": entry.shape, "data_offsets": (start, end)}
+        table[entry.name] = {"dtype": CODES[entry.dtype.name], "shape": entry.shape, "data_offsets": (start, end)}
     content = json.dumps(table, separators=(",", ":")).encode()
     content += b" " * (-len(content) % 8)
     return len(content).to_bytes(8, "little") + content
@@ -88,7 +90,7 @@ def document_of(text: str) -> dict[str, Any]:
         raise CheckpointError(f"a checkpoint of format {document.get('format')!r}, expected {FORMAT}")
     slots, state = document.get("slots"), document.get("state")
     if not (
-        all(_are_names(document.get(group)) for group in GROUPS)
+        all(_are_names(document.get(group)) for group in GROUPS if group in document or group not in OPTIONAL)
         and isinstance(slots, dict)
         and all("/" not in slot and _are_names(names) for slot, names in slots.items())
         and isinstance(state, dict | None)
@@ -97,7 +99,7 @@ def document_of(text: str) -> dict[str, Any]:
         and _are_positions(document.get("positions", []), state or {})
     ):
         raise CheckpointError("damaged: its description lacks something, or has it of another type")
-    if state is None and (slots or any(document[group] for group in GROUPS[1:])):
+    if state is None and (slots or any(document.get(group) for group in GROUPS[1:])):
         raise CheckpointError("damaged: it has arrays of an optimizer, but no optimizer")
     return document
 

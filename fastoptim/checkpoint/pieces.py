@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from fastoptim.arrays.memory import Array
+from fastoptim.kernels.storage import BITS
 
 PIECE = 1 << 22  # bytes; arrays that are not C-contiguous are copied, but no more than this at a time
 
@@ -15,6 +16,8 @@ def bytes_of(array: Array, fill: bool = False) -> Iterator[memoryview]:
     Each piece is valid until the next one is taken. With `fill`, what the caller has written into a piece is then in
     the array.
     """
+    if array.itemsize == BITS.itemsize:  # NumPy's iterator knows no bfloat16
+        array = array.view(BITS)
     with np.nditer(  # type: ignore[call-overload]  # NumPy's stub lacks "contig"
         array,
         flags=["external_loop", "buffered", "zerosize_ok"],

@@ -20,6 +20,7 @@ from fastoptim.checkpoint.format import (
 )
 from fastoptim.checkpoint.restore import Checkpoint
 from fastoptim.checkpoint.stored import StoredArray, StoredArrays, StoredFile
+from fastoptim.kernels.storage import bfloat16
 
 ATTEMPTS = 100  # to open one file twice, while others may take its name
 
@@ -76,7 +77,7 @@ def _contents(
     if "fastoptim" not in notes or "crc32" not in notes:
         raise CheckpointError("a safetensors file, but not one that fastoptim has saved")
     document = document_of(notes["fastoptim"])
-    groups = {group: document[group] for group in GROUPS}
+    groups = {group: document.get(group, []) for group in GROUPS}
     groups |= {f"slots/{slot}": names for slot, names in document["slots"].items()}
     expected = [f"{group}/{name}" for group, names in groups.items() for name in names]
     if sorted(expected) != sorted(found):
@@ -94,19 +95,20 @@ def _contents(
         for key in document.get("positions", []):
             state[key] = {int(name): value for name, value in state[key].items()}
         state["slots"] = {slot: group(f"slots/{slot}") for slot in document["slots"]}
-        state |= {name: group(name) for name in GROUPS[1:]}
+        state |= {name: group(name) for name in GROUPS[1:] if name in document}
     return Checkpoint(StoredArrays(file, group("params")), state, document["metadata"])
 
 
 def _entry(name: str, code: str, shape: tuple[int, ...]) -> Entry:
-    dtypes = {code: dtype for dtype, code in CODES.items()}
-    if code not in dtypes:
-        raise CheckpointError(f"damaged: {name!r} has dtype {code}, expected {' or '.join(dtypes)}")
+    names = {code: name for name, code in CODES.items()}
+    if code not in names:
+        raise CheckpointError(f"damaged: {name!r} has dtype {code}, expected {' or '.join(names)}")
+    dtype = bfloat16() if names[code] == "bfloat16" else np.dtype(names[code])
     try:
-        np.broadcast_to(np.zeros((), dtypes[code]), shape)
+        np.broadcast_to(np.zeros((), dtype), shape)
     except ValueError as error:
         raise CheckpointError(f"damaged: {name!r} has a shape that no array can have: {error}") from None
-    return Entry(name, dtypes[code], shape)
+    return Entry(name, dtype, shape)
 
 
 def _arrays(file: StoredFile, text: str, entries: list[Entry]) -> tuple[dict[str, StoredArray], int]:

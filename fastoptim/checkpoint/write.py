@@ -20,6 +20,7 @@ from fastoptim.checkpoint.format import (
     FORMAT,
     GROUPS,
     HEADER_LIMIT,
+    OPTIONAL,
     Entry,
     check_json,
     header,
@@ -43,14 +44,14 @@ def save(path: str | os.PathLike[str], params: ByName, opt: Any = None, **metada
 
     Args:
         path: the file; "model.safetensors", say.
-        params: from name, a `str`, to float32 or float64 `numpy.ndarray`, of any shape and strides, or to an array on a
+        params: from name, a `str`, to float `numpy.ndarray`, of any shape and strides, or to an array on a
             GPU; or a `FlatDict`; or a list or tuple of arrays.
         opt: an optimizer, or whatever else has such a `state_dict()`.
         metadata: what else to keep, by name: str, int, float (NaN and infinities, too), bool, None, and lists and dicts
             of these.
 
     Raises:
-        TypeError: `params` is no mapping, list or tuple, a name is no str, a value is not a float32 or float64 array,
+        TypeError: `params` is no mapping, list or tuple, a name is no str, a value is no array of floats,
             `opt` has no `state_dict`, or a piece of metadata is none of the above.
         ValueError: a name is no valid Unicode, or there is too much that is no array.
         OSError: the file cannot be written; `FileNotFoundError`, which names the folder, where there is no such folder.
@@ -98,7 +99,7 @@ def _described(params: Any, opt: Any, metadata: dict[str, Any]) -> tuple[dict[st
                 raise TypeError(f"slots: expected names without '/', got {slot!r}")
             groups[f"slots/{slot}"] = views
             document["slots"][slot] = list(views)
-        groups |= {group: state.pop(group) for group in GROUPS[1:]}
+        groups |= {group: state.pop(group) for group in GROUPS[1:] if group in state or group not in OPTIONAL}
         for key, value in state.items():  # JSON turns an integer that is a key into text
             if by_position and isinstance(value, dict) and value and all(map(is_position, value)):
                 state[key] = {str(name): each for name, each in value.items()}
@@ -115,7 +116,7 @@ def _described(params: Any, opt: Any, metadata: dict[str, Any]) -> tuple[dict[st
             arrays[f"{group}/{name}"] = _on_host(array, what)
     if state is not None:
         check_json(state, "state")
-    document |= {group: list(groups.get(group, ())) for group in GROUPS}
+    document |= {group: list(groups.get(group, ())) for group in GROUPS if group in groups or group not in OPTIONAL}
     return arrays, json.dumps(document, separators=(",", ":"))
 
 

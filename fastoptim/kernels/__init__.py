@@ -45,7 +45,8 @@ class Kernels:
         if fused == self.fused:
             return self
         if fused not in self._variants:
-            others = self.owner, self._per_array, self.why_not_alone, self.writes_state
+            per_array = self._per_array._replace(is_keyed=fused.stochastic)
+            others = self.owner, per_array, self.why_not_alone, self.writes_state
             self._variants[fused] = Kernels(self._rule, self._slots, fused, *others)
         return self._variants[fused]
 

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numba.extending import register_jitable
 
-from fastoptim.kernels import fuse, jit, memory, reduce, storage, unroll
+from fastoptim.kernels import chunks, fuse, halves, jit, memory, random, reduce, storage, unroll
+from fastoptim.kernels.chunks import chunk_finder, storing
+from fastoptim.kernels.fuse import NOTHING, Fused
 from fastoptim.kernels.jit import jitable
 from fastoptim.kernels.launch import Pass
 from fastoptim.kernels.memory import WORD, array_at, operands_at, word_at
@@ -74,12 +76,12 @@ class BlockKernels:
         element: `(p, g, *state[, average], *numbers) -> (*new, *values)`, callable from compiled code.
         written: the columns of the operands that `new` is written to.
         values: how many values of an element are summed.
-        scalars: how many of the numbers are the step's. The others are those of the array.
+        scalars: the names of the numbers that are the step's. The others are those of the array.
         per_array: what the table has for each array.
         identity: of the element function, of all that it was made of.
         what: a description for the log.
         rule: the user's function in it, for errors.
-        zero_grads: whether gradients are set to zero.
+        fused: the options of the step.
     """
 
     def __init__(
@@ -87,18 +89,18 @@ class BlockKernels:
         element: Callable[..., Any],
         written: Sequence[int],
         values: int,
-        scalars: int,
+        scalars: Sequence[str],
         per_array: PerArray,
         identity: tuple[object, ...],
         what: str,
         rule: Any,
-        zero_grads: bool = False,
+        fused: Fused = NOTHING,
     ) -> None:
-        sources = fingerprint(fuse, memory, reduce, unroll, storage, jit)
+        sources = fingerprint(fuse, memory, reduce, unroll, storage, halves, chunks, random, jit)
         self._identity = *identity, values, *written, *map(len, per_array[:2]), f"{sources:x}"
         self.element, self.written, self.values = element, tuple(written), values
-        self.scalars, self.per_array = scalars, per_array
-        self.what, self.rule, self.zero_grads = what, rule, zero_grads
+        self.scalars, self.per_array, self.fused = tuple(scalars), per_array, fused
+        self.what, self.rule, self.zero_grads = what, rule, fused.zero_grads
         self._passes: dict[tuple[Storage, ...], Pass] = {}
 
     def pass_for(self, storages: tuple[Storage, ...]) -> Pass:
@@ -115,16 +117,19 @@ class BlockKernels:
         return CudaBlocks(self)
 
     def _update_part(self, storages: tuple[Storage, ...], identity: Sequence[object]) -> Callable[..., Any]:
-        """`(arrays, sums, scalars)`: update some elements, and add what is summed of each to the sum in its place."""
+        """`(arrays, sums, scalars, key, first)`: update elements, and add what is summed of each to its place.
+
+        With random numbers, `key` is that of their chunk, and `first` the place of the first of them in it.
+        """
         load_all, element = unroll.load(tuple(x.load for x in storages)), self.element
-        stores = [storages[i].store for i in self.written] + [_add] * self.values
-        written, store_all, has_zero_grads = unroll.select(self.written), unroll.store(tuple(stores)), self.zero_grads
+        store_all = storing(storages, self.written, self.fused, [_add] * self.values)
+        written, has_zero_grads = unroll.select(self.written), self.zero_grads
 
         @jitable(*identity)
-        def update_part(arrays: Any, sums: Any, scalars: Any) -> None:
+        def update_part(arrays: Any, sums: Any, scalars: Any, key: Any, first: Any) -> None:
             targets = written(arrays) + sums
             for i in range(arrays[PARAM].size):
-                store_all(targets, i, element(*load_all(arrays, i), *scalars))
+                store_all(targets, i, element(*load_all(arrays, i), *scalars), key, first)
                 if has_zero_grads:
                     arrays[GRAD][i] = 0
 
@@ -134,8 +139,11 @@ class BlockKernels:
         identity = *self._identity, *(each.dtype.char for each in storages)
         row_bytes = columns(len(storages), self.per_array) * WORD
         end, blocks_end, sums_at, scalar_row = (row_bytes + x * WORD for x in (END, BLOCKS, SUMS, SCALAR_ROW))
-        arrays_at, update_part, count = operands_at(storages), self._update_part(storages, identity), self.scalars
-        like, itemsize, values = np.empty(0, storages[PARAM].dtype), storages[PARAM].itemsize, self.values
+        arrays_at, update_part, count = operands_at(storages), self._update_part(storages, identity), len(self.scalars)
+        names = *self.per_array.slots, *self.per_array.given, *self.scalars
+        chunk_at = chunk_finder(storages, self.per_array, names)
+        computed, values = storages[PARAM].computed, self.values
+        like, itemsize = np.empty(0, computed), computed.itemsize
         numbers_of, in_own_dtype = numbers_of_array(self.per_array, len(storages)), unroll.cast(count)
         rows = unroll.rows(values)
 
@@ -155,7 +163,8 @@ class BlockKernels:
                         of_parts[:, :part] = 0
                         while at < block_end:
                             size = min(PART, block_end - at)
-                            update_part(arrays_at(row, at, size), rows(of_parts, 0, size), of_the_step)
+                            arrays, chunk = arrays_at(row, at, size), chunk_at(row, at, of_the_step)
+                            update_part(arrays, rows(of_parts, 0, size), of_the_step, *chunk)
                             at += size
                         for i in range(values):
                             sums[(start - begin) * values + i] = added_in_lanes(of_parts[i, :part], lanes)

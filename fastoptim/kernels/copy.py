@@ -22,7 +22,7 @@ from fastoptim.kernels.jit import jitable
 from fastoptim.kernels.launch import Launch, Pass
 from fastoptim.kernels.memory import WORD, array_at, word_at
 from fastoptim.kernels.rule import fingerprint
-from fastoptim.kernels.storage import DTYPES
+from fastoptim.kernels.storage import COMPUTED, is_stored, storage_of
 
 DType = np.dtype[Any]
 
@@ -182,7 +182,7 @@ class Side(NamedTuple):
     """One of the two arrays of a copy.
 
     Attributes:
-        dtype: float32 or float64.
+        dtype: of its elements.
         strides: in bytes, one for each axis, of any sign.
         cell: address of the int64 that has the array's address. The array's elements are aligned.
     """
@@ -200,7 +200,7 @@ class _Axis(NamedTuple):
 
 def can_copy(a: DType, b: DType) -> bool:
     """Whether there is a pass for these dtypes."""
-    return a in DTYPES and b in DTYPES
+    return (a == b and is_stored(a)) or (a in COMPUTED and b in COMPUTED)
 
 
 class Copy:
@@ -214,7 +214,7 @@ class Copy:
 
     def __init__(self, shape: tuple[int, ...], source: Side, target: Side) -> None:
         self.elements = math.prod(shape)
-        self._pass = _pass_for(source.dtype, target.dtype)
+        self._pass = _pass_for(storage_of(source.dtype).word, storage_of(target.dtype).word)
         # Axes of negative strides are walked through backwards, from their last elements on.
         source_offset, target_offset, axes = 0, 0, list[_Axis]()
         for size, source_stride, target_stride in zip(shape, source.strides, target.strides, strict=True):

@@ -9,13 +9,14 @@ import numpy as np
 from numba import prange, types
 from numba.extending import overload
 
-from fastoptim.kernels import fuse, jit, memory, storage, unroll
+from fastoptim.kernels import chunks, fuse, halves, jit, memory, random, storage, unroll
 from fastoptim.kernels.blocks import BlockKernels, numbers_of_array
+from fastoptim.kernels.chunks import in_chunks, storing
 from fastoptim.kernels.fuse import NOTHING, Fused, around, signature, typed, typed_alone
 from fastoptim.kernels.jit import compiled, jitable, name_apart
 from fastoptim.kernels.launch import Pass
 from fastoptim.kernels.measures import measured
-from fastoptim.kernels.memory import WORD, array_at, operands_at, word_at
+from fastoptim.kernels.memory import WORD, array_at, word_at
 from fastoptim.kernels.rule import Rule, arguments, fingerprint
 from fastoptim.kernels.storage import FLOAT64, Storage, storage_of
 from fastoptim.kernels.table import END, GRAD, NO_SUMS, PARAM, SCALAR_ROW, PerArray, columns
@@ -42,7 +43,7 @@ class CpuKernels:
         self._writes_state = writes_state
         self._names = signature(rule, slots, fused)
         bits = "".join(str(int(option)) for option in fused) + "r" * (not writes_state)
-        sources = fingerprint(rule, fuse, memory, unroll, storage, jit)
+        sources = fingerprint(rule, fuse, memory, unroll, storage, halves, chunks, random, jit)
         self._identity = rule.__name__, slots, bits, *map(len, per_array[:2]), f"{sources:x}"
         count = len(arguments(rule)) - 2 - slots
         # A copy of its own name: there may be other rules of this name, or this one as it was before an edit.
@@ -67,29 +68,35 @@ class CpuKernels:
         numbers = per_array.number_count
         element = measured(self._element, names, slots + scalars - len(self._fused.scalars), self._fused)
         identity = *self._identity, *names
-        written = [PARAM, *range(GRAD + 1, GRAD + 1 + slots)]
         return BlockKernels(
-            jitable(*identity)(element), written, len(names), scalars - numbers, per_array, identity,
-            f"{self._fused.described(self._owner)}, with statistics", self._rule, self._fused.zero_grads,
+            jitable(*identity)(element), self._written, len(names), self._names.scalars[numbers:], per_array, identity,
+            f"{self._fused.described(self._owner)}, with statistics", self._rule, self._fused,
         )  # fmt: skip
+
+    @property
+    def _written(self) -> list[int]:
+        """The columns of the operands that are written."""
+        return [PARAM, *range(GRAD + 1, GRAD + 1 + len(self._names.slots))] if self._writes_state else [PARAM]
 
     def dispatchers_for(self, dtype: np.dtype[Any], operands: int) -> list[Any]:
         """What numba compiles for so many operands of a dtype: the pass, and the public kernels."""
         return [self.pass_for((storage_of(dtype),) * operands).dispatcher, self.kernel, self.kernel_serial]
 
     def _update_elements(self, storages: tuple[Storage, ...]) -> Callable[..., Any]:
-        """`(arrays, scalars)`: the update of all elements of the operands' arrays."""
+        """`(arrays, scalars, key, first)`: the update of all elements of the operands' arrays.
+
+        With random numbers, `key` is that of their chunk, and `first` the place of the first of them in it.
+        """
         load_all, element = unroll.load(tuple(each.load for each in storages)), self._element
-        stored = (storages[0], *storages[2:]) if self._writes_state else storages[:1]
-        store_all = unroll.store(tuple(each.store for each in stored))
+        store_all, select = storing(storages, self._written, self._fused), unroll.select(tuple(self._written))
         has_zero_grads = self._fused.zero_grads
 
         # A function of its own, over arrays: written inline in a parallel loop it does not vectorise.
         @jitable(*self._identity, *_codes(storages))
-        def update_elements(arrays: Any, scalars: Any) -> None:
-            written = (arrays[0],) + arrays[2:]  # all but the gradient; numba takes literals alone here
+        def update_elements(arrays: Any, scalars: Any, key: Any, first: Any) -> None:
+            written = select(arrays)
             for i in range(arrays[PARAM].size):
-                store_all(written, i, element(*load_all(arrays, i), *scalars))
+                store_all(written, i, element(*load_all(arrays, i), *scalars), key, first)
                 if has_zero_grads:
                     arrays[GRAD][i] = 0
 
@@ -100,8 +107,9 @@ class CpuKernels:
         count = len(self._names.scalars) - self._per_array.number_count
         end, scalar_row = row_bytes + END * WORD, row_bytes + SCALAR_ROW * WORD
         numbers_of = numbers_of_array(self._per_array, len(storages))
-        arrays_at, update_elements = operands_at(storages), self._update_elements(storages)
-        like, itemsize = np.empty(0, storages[PARAM].dtype), storages[PARAM].itemsize
+        update_run = in_chunks(self._update_elements(storages), storages, self._per_array, self._names.scalars)
+        computed = storages[PARAM].computed
+        like, itemsize = np.empty(0, computed), computed.itemsize
         in_own_dtype = unroll.cast(count)
 
         def update_segments(table: Any, scalars: Any, start: Any, stop: Any) -> None:
@@ -113,7 +121,7 @@ class CpuKernels:
                     size = min(behind, stop) - start
                     numbers = array_at(scalars + word_at(row + scalar_row) * count * itemsize, like, count)
                     of_the_step = numbers_of(row, like) + in_own_dtype(numbers, like)
-                    update_elements(arrays_at(row, start - begin, size), of_the_step)
+                    update_run(row, start - begin, size, of_the_step)
                     start += size
                 begin = behind
                 row += row_bytes
@@ -161,7 +169,7 @@ class CpuKernels:
         @jitable(*self._identity)
         def update_tile(p: Any, g: Any, state: Any, scalars: Any, start: Any, stop: Any) -> None:
             arrays = (p[start:stop], g[start:stop]) + rows(state, start, stop)
-            update_elements(arrays, in_own_dtype(scalars, p))
+            update_elements(arrays, in_own_dtype(scalars, p), 0, 0)
 
         return update_tile
 

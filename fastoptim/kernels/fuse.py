@@ -22,6 +22,10 @@ class Fused(NamedTuple):
         bounds: the parameter is brought into an interval.
         ema: a moving average follows the parameter; it lies behind the state.
         clip_norm: the gradient is multiplied by `clip_coef`, the last scalar, which depends on all gradients.
+        compensation: what the parameter has lost by being rounded is added to it first, and kept afterwards; it lies
+            behind the state and the average.
+        copy: the parameter is also written to another array, rounded; that is the last operand, and never read.
+        stochastic: parameter and state are rounded up or down at random; the scalars are the pieces of the step's key.
         zero_grads: the gradient is set to zero afterwards. The loops do that, as a rule cannot write to gradients.
     """
 
@@ -34,6 +38,9 @@ class Fused(NamedTuple):
     bounds: bool = False
     ema: bool = False
     clip_norm: bool = False
+    compensation: bool = False
+    copy: bool = False
+    stochastic: bool = False
     zero_grads: bool = False
 
     @property
@@ -44,7 +51,7 @@ class Fused(NamedTuple):
     @property
     def changes_elements(self) -> bool:
         """Whether the function of one element is more than the rule."""
-        return any(self._replace(zero_grads=False))
+        return any(self._replace(zero_grads=False))  # with others, scalars come behind those of the rule
 
     def described(self, owner: str) -> str:
         """An optimizer with these options, in words: "Adam with clip_norm, ema"."""
@@ -62,6 +69,7 @@ SCALARS: dict[str, tuple[str, ...]] = {
     "decoupled": ("decoupled",),
     "bounds": ("low", "high"),
     "ema": ("ema",),
+    "stochastic": ("random_0", "random_1", "random_2", "random_3"),
     "clip_norm": ("clip_norm",),
 }
 
@@ -74,9 +82,10 @@ class Signature(NamedTuple):
 
 
 def signature(rule: Rule, slots: int, fused: Fused) -> Signature:
-    """What the pass around a rule takes: the state and behind it the average; the rule's scalars, then the options'."""
+    """What the pass around a rule takes: the state and what lies behind it; the rule's scalars, then the options'."""
     names = arguments(rule)[2:]
-    return Signature(names[:slots] + ("average",) * fused.ema, names[slots:] + fused.scalars)
+    behind = ("average",) * fused.ema + ("compensation",) * fused.compensation + ("copy",) * fused.copy
+    return Signature(names[:slots] + behind, names[slots:] + fused.scalars)
 
 
 def around(
@@ -90,7 +99,7 @@ def around(
     counts: bool = False,
     rescale: int = 0,
 ) -> Rule:
-    """The function of one element: `(p, g, *state[, average], *scalars) -> (p, *state[, average])`.
+    """The function of one element: `(p, g, *state, *behind, *scalars) -> (p, *state, *behind)`, see `signature`.
 
     Its order: what is done to the gradient, weight decay, the rule, what is taken back of it, the bounds, the average.
 
@@ -106,19 +115,24 @@ def around(
     """
     if not fused.changes_elements:
         return lambda p, g, *numbers: as_tuple(rule(p, g, *numbers), p, numbers[:slots])
-    first = slots + fused.ema
+    first, lost = slots + fused.ema + fused.compensation + fused.copy, slots + fused.ema
     behind = first + count
     places = {name: behind + i for i, name in enumerate(fused.scalars)}
     # Numba takes these closed-over values for constants, and leaves out the branches that are never taken.
     has_scale, has_clip_value, has_decay, has_decoupled, is_cautious, is_rescaled, has_bounds, *others = fused
-    has_average, has_clip_norm, _ = others
-    is_cautious, has_bounds, has_average = (x and is_last for x in (is_cautious, has_bounds, has_average))
+    has_average, has_clip_norm, has_compensation, has_copy, *_ = others
+    has_copy = has_copy or has_compensation  # what is written there is the new parameter, too
+    is_cautious, has_bounds, has_average, has_copy = (
+        x and is_last for x in (is_cautious, has_bounds, has_average, has_copy)
+    )
     rescale += first
-    scale, limit, decay, shrink, low, high, weight, clip_coef = (
+    scale, limit, decay, shrink, low, high, weight, *_, clip_coef = (
         places.get(name, 0) for names in SCALARS.values() for name in names
     )
 
     def element(p: Any, g: Any, *numbers: Any) -> Any:
+        if has_compensation:
+            p = p + numbers[lost]
         if has_scale and has_clip_norm:
             g = numbers[scale] * numbers[clip_coef] * g
         elif has_scale:
@@ -147,7 +161,12 @@ def around(
             q = new[0]
             new = (numbers[low] if q < numbers[low] else numbers[high] if q > numbers[high] else q,) + new[1:]
         if has_average:
-            return new + (numbers[slots] + numbers[weight] * (new[0] - numbers[slots]),)
+            average = numbers[slots] + numbers[weight] * (new[0] - numbers[slots])
+            if has_copy:
+                return new + (average, new[0])
+            return new + (average,)
+        if has_copy:
+            return new + (new[0],)
         return new
 
     return element

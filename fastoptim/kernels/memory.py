@@ -69,7 +69,7 @@ def operands_at(storages: tuple[Storage, ...]) -> Callable[..., Any]:
 
     `row` is the address of a row of a table; its first words are the operands' addresses.
     """
-    like = {f"like{i}": np.empty(0, storage.dtype) for i, storage in enumerate(storages)}
+    like = {f"like{i}": np.empty(0, storage.word) for i, storage in enumerate(storages)}
     elements = [
         f"array_at(word_at(row + {i * WORD}) + start * {storage.itemsize}, like{i}, size)"
         for i, storage in enumerate(storages)

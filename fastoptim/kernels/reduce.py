@@ -8,19 +8,20 @@ same way. All of it is float64, in which the square of a float32 is exact.
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
 from numba.extending import register_jitable
 
-from fastoptim.kernels import jit, memory, storage, unroll
+from fastoptim.kernels import halves, jit, memory, storage, unroll
 from fastoptim.kernels.jit import compiled, jitable, name_apart
 from fastoptim.kernels.launch import Launch, Launches, Pass
 from fastoptim.kernels.memory import WORD, array_at, word_at
 from fastoptim.kernels.rule import fingerprint
-from fastoptim.kernels.storage import DTYPES, Storage, storage_of
+from fastoptim.kernels.storage import Storage
 
 Array = np.ndarray[Any, Any]
 
@@ -69,15 +70,16 @@ def _norm(address: Any, blocks: Any) -> Any:
     return min(math.sqrt(smaller) / SMALLER, LARGEST)
 
 
-_FINGERPRINT = f"{fingerprint(memory, unroll, storage, jit):x}"
+_FINGERPRINT = f"{fingerprint(memory, unroll, storage, halves, jit):x}"
 name_apart(_norm, _FINGERPRINT)
 norm_of_sums = compiled(_norm, "the norm's last part")
 
 
-def _build(own: Storage) -> Pass:
+@cache
+def pass_for(own: Storage) -> Pass:
     """The pass that fills the sums of the blocks `start` to `stop`: a row has the sum, and that of smaller numbers."""
     wide, identity = own.itemsize == F8.itemsize, (own.dtype.name, _FINGERPRINT)
-    load, like, itemsize = own.load, np.empty(0, own.dtype), own.itemsize
+    load, like, itemsize = own.load, np.empty(0, own.word), own.itemsize
 
     @jitable(*identity)
     def sum_of_squares(address: Any, size: Any, scale: Any, lanes: Any) -> Any:
@@ -118,9 +120,6 @@ def _build(own: Storage) -> Pass:
     return Pass(sum_blocks, *identity, what="the norm", **options)
 
 
-PASSES = {dtype: _build(storage_of(dtype)) for dtype in DTYPES}
-
-
 @register_jitable
 def clip_coef(norm: Any, limit: Any) -> Any:
     """What gradients of a norm are multiplied by, as in PyTorch: nan stays nan."""
@@ -135,37 +134,42 @@ class Part(NamedTuple):
         cell: address of an int64 that has an address when the norm is measured.
         byte: bytes from there to the array, which is C-contiguous.
         size: its elements.
-        dtype: float32 or float64.
+        storage: how they lie in memory.
     """
 
     cell: int
     byte: int
     size: int
-    dtype: np.dtype[Any]
+    storage: Storage
+
+
+def storage_order(storages: Iterable[Storage]) -> list[Storage]:
+    """The order in which the norm takes arrays of different storages: those of 8 bytes last, and by name."""
+    return sorted(set(storages), key=lambda own: (own.computed.itemsize, own.dtype.name))
 
 
 class Norm:
-    """The norm of arrays, which are added in the order given, float32 before float64."""
+    """The norm of arrays, which are added in the order given, those of one storage after those of another."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self._tables: list[Array] = []
         launches, first = list[Launch](), 0
-        found: list[tuple[Array, int, int, np.dtype[Any]]] = []
-        for dtype in DTYPES:
+        found: list[tuple[Array, int, int, Storage]] = []
+        for own in storage_order(part.storage for part in parts):
             cuts, begin = list[tuple[int, int, int, int]](), first
             for part in parts:
-                if part.dtype == dtype and part.size:
+                if part.storage == own and part.size:
                     cuts.append((part.cell, part.byte, part.size, first - begin))
                     first += -(-part.size // BLOCK)
             if cuts:
-                found.append((np.array(cuts, np.int64), begin, first - begin, dtype))
+                found.append((np.array(cuts, np.int64), begin, first - begin, own))
         self._sums = np.zeros((first, 2))
         self._address = int(self._sums.ctypes.data)
-        for table, begin, blocks, dtype in found:
+        for table, begin, blocks, own in found:
             self._tables.append(table)
             sums = self._sums.ctypes.data + begin * self._sums.strides[0]
             elements = int(table[:, SIZE].sum())
-            launches.append(Launch(PASSES[dtype].address, table.ctypes.data, sums, blocks, 1, elements))
+            launches.append(Launch(pass_for(own).address, table.ctypes.data, sums, blocks, 1, elements))
         self._launches = Launches(launches, SERIAL_LIMIT)
 
     def compile(self) -> None:

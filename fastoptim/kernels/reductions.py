@@ -12,30 +12,33 @@ from fastoptim.kernels.fuse import Fused, around, typed, typed_values
 from fastoptim.kernels.jit import jitable
 from fastoptim.kernels.launch import Launch
 from fastoptim.kernels.rule import Rule, arguments, fingerprint
-from fastoptim.kernels.storage import storage_of
-from fastoptim.kernels.table import GRAD, PerArray
+from fastoptim.kernels.storage import Storage, storage_of
+from fastoptim.kernels.table import GRAD, PARAM, PerArray
 from fastoptim.kernels.totals import TotalsKernels
 from fastoptim.kernels.traffic import Used, used_by
 from fastoptim.kernels.unroll import repeat
 
 
 class Group(NamedTuple):
-    """The arrays of one dtype in a step on the host.
+    """The arrays of a step on the host whose operands lie in memory in the same ways.
 
     Attributes:
-        dtype: of the parameters.
-        operands: addresses in a row of the table.
+        storages: of the operands, which have the first columns of the table.
         table, scalars: addresses.
         arrays, elements, blocks: how many there are.
     """
 
-    dtype: np.dtype[Any]
-    operands: int
+    storages: tuple[Storage, ...]
     table: int
     scalars: int
     arrays: int
     elements: int
     blocks: int
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of computation."""
+        return self.storages[PARAM].computed
 
 
 class ReductionKernels:
@@ -70,7 +73,8 @@ class ReductionKernels:
         owner: str,
         counts: bool = False,
     ) -> None:
-        self._made_of, self._counts = (rule, sums, functions, slots, per_array, before, scalars, over_all), counts
+        self._made_of: Any = (rule, sums, functions, slots, per_array, before, scalars, over_all)
+        self._counts = counts
         self.over_all, self.fused = over_all, fused
         self._owner, self.values = owner, len(sums)
         self._variants: dict[Fused, ReductionKernels] = {fused: self}
@@ -91,12 +95,11 @@ class ReductionKernels:
         element = around(whole, numbers, len(slots), fused, as_tuple, is_last=False, counts=counts)
         written = [GRAD + 1 + slots.index(name) for name in own]
         self.on_blocks = BlockKernels(
-            jitable(*identity)(element), written, len(sums), len(row), per_array, identity,
-            f"{fused.described(owner)}: sums over arrays", rule,
+            jitable(*identity)(element), written, len(sums), row, per_array, identity,
+            f"{fused.described(owner)}: sums over arrays", rule, fused._replace(zero_grads=False, copy=False),
         )  # fmt: skip
-        self.on_totals = TotalsKernels(
-            sums, functions, before, row, 2 + len(slots) + fused.ema, per_array, owner, over_all
-        )
+        operands = 2 + len(slots) + fused.ema + fused.compensation + fused.copy
+        self.on_totals = TotalsKernels(sums, functions, before, row, operands, per_array, owner, over_all)
 
     @property
     def used(self) -> Used:
@@ -108,7 +111,10 @@ class ReductionKernels:
     def including(self, fused: Fused) -> "ReductionKernels":
         """The same with other options."""
         if fused not in self._variants:
-            self._variants[fused] = ReductionKernels(*self._made_of, fused, self._owner, self._counts)
+            rule, sums, functions, slots, per_array, before, scalars, over_all = self._made_of
+            per_array = per_array._replace(is_keyed=fused.stochastic)
+            made_of = rule, sums, functions, slots, per_array, before, scalars, over_all
+            self._variants[fused] = ReductionKernels(*made_of, fused, self._owner, self._counts)
         return self._variants[fused]
 
 
@@ -116,6 +122,11 @@ class Summed(NamedTuple):
     """A reduction as a stage of a step."""
 
     kernels: ReductionKernels
+
+    @property
+    def is_over_all(self) -> bool:
+        """Whether it sums over all arrays together."""
+        return self.kernels.over_all
 
     @property
     def values(self) -> int:
@@ -157,5 +168,5 @@ class Summed(NamedTuple):
 
 def block_launch(kernels: BlockKernels, group: Group) -> Launch:
     """The call of a pass over blocks."""
-    compiled = kernels.pass_for((storage_of(group.dtype),) * group.operands)
+    compiled = kernels.pass_for(group.storages)
     return Launch(compiled.address, group.table, group.scalars, group.blocks, 1, group.elements)

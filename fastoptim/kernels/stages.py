@@ -15,7 +15,6 @@ from fastoptim.kernels.matrices import Matrices, Prepared, keep_gradient, take_u
 from fastoptim.kernels.reduction_names import check_function, check_names
 from fastoptim.kernels.reductions import Group, ReductionKernels, Summed, block_launch
 from fastoptim.kernels.rule import Rule, arguments, is_rule
-from fastoptim.kernels.storage import storage_of
 from fastoptim.kernels.table import NO_SUMS, PerArray
 from fastoptim.kernels.traffic import Used, used_by
 
@@ -30,7 +29,7 @@ class Stage(Protocol):
         """The calls that run it on the host.
 
         Args:
-            groups: the arrays of each dtype.
+            groups: the arrays that lie in memory in the same ways.
             order: the address of `ArraySums.order_of`, for what sums over all arrays.
         """
 
@@ -73,7 +72,8 @@ class Elementwise(NamedTuple):
 
     def including(self, fused: Fused) -> "Elementwise":
         """The same with options in the same pass."""
-        return self._replace(kernels=self.kernels.including(fused))
+        per_array = self.per_array._replace(is_keyed=fused.stochastic)
+        return self._replace(kernels=self.kernels.including(fused), per_array=per_array)
 
     def rescaled(self) -> "tuple[Summed, Elementwise]":
         """A stage that counts where the rule goes against the gradient, and the same with what follows from that."""
@@ -87,7 +87,7 @@ class Elementwise(NamedTuple):
 
     def launches(self, groups: Sequence[Group], order: int) -> list[Launch]:
         """The calls that run it on the host."""
-        passes = [self.kernels.on_cpu.pass_for((storage_of(x.dtype),) * x.operands) for x in groups]
+        passes = [self.kernels.on_cpu.pass_for(x.storages) for x in groups]
         return [
             Launch(compiled.address, x.table, x.scalars, x.elements, LINE, x.elements)
             for compiled, x in zip(passes, groups, strict=True)
@@ -113,7 +113,7 @@ def _cautious_scale(_moving: float, size: float) -> float:
 def _rescaled(stage: Elementwise) -> "tuple[Summed, Elementwise]":
     before, slots, kernels = stage.per_array, stage.slots, stage.kernels
     scalars, fused = kernels.scalar_names[: kernels.scalar_count - len(kernels.fused.scalars)], kernels.fused
-    per_array = PerArray(before.slots, (*before.given, _cautious_scale.__name__), is_summed=True)
+    per_array = before._replace(given=(*before.given, _cautious_scale.__name__), is_summed=True)
     what = stage.rule, ("_moving",), (_cautious_scale,), slots, per_array, before.given, scalars
     counted = Summed(ReductionKernels(*what, False, fused, kernels.owner, counts=True))
     rule = adapted(stage.rule, ("p", "g", *slots, *per_array.slots, *per_array.given, *scalars))

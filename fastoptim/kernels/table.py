@@ -7,7 +7,8 @@ it. As the table holds addresses, one call updates any number of separately allo
 
 Where a step sums over arrays, each segment is one array, and its row has more columns in front of the last two: the
 addresses of the state's numbers of the array (float64), of the numbers that are computed of its sums (float64), of its
-sums (float64, some for each block), and the number of blocks in this row and all rows before it.
+sums (float64, some for each block), and the number of blocks in this row and all rows before it. Where it rounds at
+random, each segment is one array, too, and the key of its name stands behind the addresses of the state's numbers.
 """
 
 from typing import NamedTuple
@@ -23,11 +24,13 @@ class PerArray(NamedTuple):
         slots: names of the state's numbers, one for each array.
         given: names of the numbers that are computed of sums, for later stages.
         is_summed: whether a stage sums over arrays.
+        is_keyed: whether the table has the key of its name, for random numbers.
     """
 
     slots: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
     is_summed: bool = False
+    is_keyed: bool = False
 
     @property
     def number_count(self) -> int:
@@ -37,7 +40,12 @@ class PerArray(NamedTuple):
     @property
     def columns(self) -> int:
         """How many columns of a table it takes."""
-        return len(self.slots) + 3 if self.is_summed else 0
+        return (len(self.slots) + 3) * self.is_summed + self.is_keyed
+
+    @property
+    def key_column(self) -> int:
+        """The place of the key behind the operands."""
+        return len(self.slots)
 
 
 NO_SUMS = PerArray()

@@ -5,10 +5,13 @@ from typing import Any
 
 from fastoptim import schedules
 from fastoptim.settings.fields import Field
+from fastoptim.settings.loss_scale import LossScale
 
 
 def as_data(value: Any) -> Any:
     """A field's value as what JSON can hold. Of a callable that is not one of our schedules, its name alone."""
+    if isinstance(value, LossScale):
+        return value.as_data()
     if isinstance(value, Mapping):
         return {name: as_data(each) for name, each in value.items()}
     if isinstance(value, tuple):
@@ -70,6 +73,8 @@ def from_data(data: Any, present: Any, name: str) -> Any:
 def _value(data: Any, present: Any, what: str) -> Any:
     if not isinstance(data, Mapping):
         return data
+    if data.keys() == {"loss_scale"}:
+        return LossScale.from_data(data["loss_scale"])
     if data.keys() == {"callable"}:
         if not callable(present):
             raise ValueError(

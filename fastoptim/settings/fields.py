@@ -176,18 +176,18 @@ class Count(Field):
 
 
 class Choice(Field):
-    """One of some words.
+    """One of some words, or None if that is among them.
 
     Args:
         among: the words, the default first.
     """
 
-    def __init__(self, among: tuple[str, ...]) -> None:
+    def __init__(self, among: tuple[str | None, ...]) -> None:
         super().__init__(among[0])
         self.among = among
 
-    def check(self, value: Any, fields: Mapping[str, Field]) -> str:
-        if not isinstance(value, str) or value not in self.among:
+    def check(self, value: Any, fields: Mapping[str, Field]) -> str | None:
+        if not isinstance(value, str | None) or value not in self.among:
             raise self.refusal(" or ".join(map(repr, self.among)), value)
         return value
 

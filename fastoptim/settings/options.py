@@ -10,14 +10,12 @@ from fastoptim.settings.declared import Declared
 from fastoptim.settings.fields import Count, Number, Switch, option
 from fastoptim.settings.fields import nonnegative as nonnegative_number  # one of the options is called so
 from fastoptim.settings.groups import OFF, Groups
+from fastoptim.settings.loss_scale import GradScale, LossScale
 from fastoptim.settings.patterns import Patterns, first_match
 from fastoptim.settings.plan import Plan
+from fastoptim.settings.precision import Seed, master, rounding, state_dtype
 from fastoptim.settings.rows import evaluation_numbers_of
 from fastoptim.settings.statistics import Names
-
-
-def _scale(default: float) -> Number:
-    return Number(default, "a number in [1e-30, 1e30)", low=1e-30, high=1e30)  # neither it nor its inverse overflows
 
 
 def _limit(default: None) -> Number:
@@ -32,7 +30,7 @@ class Options(Declared):
     """What a step does in the one pass beside the formula, in this order. All are off by default.
 
     Args:
-        grad_scale: the gradients are divided by it, as by a loss scale.
+        grad_scale: the gradients are divided by it, as by a loss scale. A `LossScale` finds the number by itself.
         accumulate: the number of calls that make one step, on the mean of their gradients. Each name counts its own
             calls.
         clip_norm: the largest norm of all gradients together. Larger ones are multiplied by
@@ -48,6 +46,15 @@ class Options(Declared):
         bounds: the pair `(low, high)`. Elements that the step has left below low are set to low, above high to high.
             None is no bound, as in `(0, None)`. Both numbers are rounded to the parameter's dtype.
         nonnegative: the same as `bounds=(0, None)`. With both, both hold.
+        master: "float32" keeps a copy of each bfloat16 or float16 parameter in float32. Steps are made on the copy, and
+            rounded to the parameter in the same pass. It begins as the parameter. What you write into the parameter
+            later does not reach it. `opt.masters` has the copies.
+        state_dtype: "bfloat16" or "float16" for a state of half the bytes, of parameters that are updated in float32.
+            Assigned later, it rounds the state that there is.
+        rounding: how parameters and state of 16 bits are rounded: "nearest"; "stochastic" for up or down at random, the
+            nearer one the likelier, so that small steps are not lost; "kahan" to keep what a parameter loses by it, in
+            the parameter's dtype, and add it again in the next step (Kahan 1965).
+        seed: of `rounding="stochastic"`. The random numbers depend on it, on the step, the name and the element alone.
         ema: the part of an average of each parameter that stays from one step to the next. It begins as the parameter
             before the first step. See `averages` and `averaged`.
         zero_grads: set the gradients to zero afterwards, for those who add to them.
@@ -64,7 +71,7 @@ class Options(Declared):
     float.
     """
 
-    grad_scale: float = option(_scale, default=1.0, kw_only=True)
+    grad_scale: float | LossScale = option(GradScale, default=1.0, kw_only=True)
     accumulate: int = option(Count, default=1, kw_only=True)
     clip_norm: float | None = option(_limit, default=None, kw_only=True)
     clip_value: float | None = option(_limit, default=None, kw_only=True)
@@ -74,6 +81,10 @@ class Options(Declared):
     cautious: bool | str = option(Cautious, default=False, kw_only=True)
     bounds: Bounds = option(Bounds, default=None, kw_only=True)
     nonnegative: bool = option(Switch, default=False, kw_only=True)
+    master: str | None = option(master, default=None, kw_only=True)
+    state_dtype: str | None = option(state_dtype, default=None, kw_only=True)
+    rounding: str = option(rounding, default="nearest", kw_only=True)
+    seed: int = option(Seed, default=0, kw_only=True)
     ema: float | None = option(_ema, default=None, kw_only=True)
     zero_grads: bool = option(Switch, default=False, kw_only=True)
     skip_nonfinite: bool = option(Switch, default=False, kw_only=True)
@@ -91,14 +102,16 @@ class Options(Declared):
                 raise TypeError(f"{cls.__name__}: {name} is an option of every optimizer, expected another name")
         cls._off = {name: value for name, value in OFF.items() if not cls._fields[name].kw_only}
 
-    def plan(self, stages: Sequence[Any], matrix_stages: Sequence[Any], accumulates: bool) -> Plan:
+    def plan(
+        self, stages: Sequence[Any], matrix_stages: Sequence[Any], accumulates: bool, shadows: bool = False
+    ) -> Plan:
         """What the options come to, for steps of these stages; those of matrices are none where these follow the rule.
 
         Raises:
             ValueError: they cannot go together.
         """
         values = self.hyperparameters()
-        return Plan(values, self._fields, self._off, self._for_others, stages, matrix_stages, accumulates)
+        return Plan(values, self._fields, self._off, self._for_others, stages, matrix_stages, accumulates, shadows)
 
     def evaluation_plan(self, stage: Any) -> Plan:
         """The plan of a pass that computes evaluation parameters: with groups, but with no option."""

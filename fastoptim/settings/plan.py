@@ -7,6 +7,7 @@ from fastoptim.kernels.fuse import Fused
 from fastoptim.kernels.table import PerArray
 from fastoptim.settings.carry import Carry
 from fastoptim.settings.fields import Field
+from fastoptim.settings.loss_scale import LossScale
 from fastoptim.settings.patterns import Patterns, first_match
 from fastoptim.settings.rows import Kind, Numbers, Rows, WrongScalarsError, numbers_of
 from fastoptim.settings.varied import Varied
@@ -23,12 +24,19 @@ class Plan:
         stages: of a step.
         matrix_stages: of matrices, none where they follow the rule.
         accumulates: whether the gradients are sums of several calls.
+        shadows: whether the parameters are also rounded to other arrays.
         ask: what asks for the numbers of a step.
 
     Attributes:
         fused: the options that the pass includes.
         stages: those of a step, with the options included.
         matrix_stages: those of matrices.
+        copying_stages: those of parameters that are rounded to other arrays, or whose rests are kept; none where there
+            are no such.
+        has_masters: whether parameters of 16 bits have masters.
+        is_kahan: whether what parameters of 16 bits lose is kept.
+        is_at_random: whether they are rounded at random.
+        is_usual: whether it is for calls of `update` without anything else.
         per_array: what a step has for each array beside its elements.
         by_array: whether each array needs a segment of its own.
         in_order: whether the state has to lie in C order, as sums over it are part of the step.
@@ -56,26 +64,40 @@ class Plan:
         stages: Sequence[Any],
         matrix_stages: Sequence[Any],
         accumulates: bool,
+        shadows: bool = False,
         ask: Callable[[Numbers, int, Carry], tuple[Any, Carry]] = numbers_of,
     ) -> None:
         groups, self._ask = values["groups"] or {}, ask
         self.patterns, self.frozen = tuple(groups), values["frozen"]
         of_fields = {name: values[name] for name, field in fields.items() if isinstance(field, Patterns)}
         self.name_patterns: dict[str, tuple[str, ...]] = {"groups": self.patterns, **of_fields}
-        self.accumulates, self.fused = accumulates, _fused(values, off, accumulates)
+        self.accumulates, self.shadows, self.fused = accumulates, shadows, _fused(values, off, accumulates)
         self.clip_norm: float | None = values["clip_norm"]
-        self._grad_scale: float = values["grad_scale"]
+        self._grad_scale = float(values["grad_scale"])
+        if isinstance(values["grad_scale"], LossScale) and not values["skip_nonfinite"]:
+            raise ValueError(
+                "grad_scale: expected skip_nonfinite=True beside a LossScale, which is told by it when to shrink"
+            )
         # With `accumulate`, each gradient was looked at when it was added. The sum may overflow all the same.
         self.skip_nonfinite: bool = values["skip_nonfinite"]
         self.needs_norm = self.fused.clip_norm or self.skip_nonfinite
         self.capturable: bool = values["capturable"]
         self.statistics: tuple[str, ...] = values["statistics"]
-        self.stages, self.matrix_stages = self._with_options(stages), self._with_options(matrix_stages)
+        self.is_kahan, self.has_masters = values["rounding"] == "kahan", values["master"] is not None
+        if self.is_kahan and self.has_masters:
+            raise ValueError("rounding: expected 'nearest' or 'stochastic' beside `master`, which loses nothing")
+        fused = self.fused
+        copying = fused._replace(compensation=True) if self.is_kahan else fused._replace(copy=True)
+        self.stages, self.matrix_stages = self._with_options(stages, fused), self._with_options(matrix_stages, fused)
+        self.is_at_random = self.fused.stochastic
+        has_copies = self.has_masters or shadows or self.is_kahan
+        self.copying_stages = self._with_options(stages, copying) if has_copies else []
         self.per_array: PerArray = self.stages[-1].per_array
-        self.by_array = self.per_array.is_summed or bool(matrix_stages)
-        self.in_order = len(stages) > 1 or bool(matrix_stages)
+        self.by_array = self.per_array.is_summed or bool(matrix_stages) or self.is_at_random
+        self.in_order = len(stages) > 1 or bool(matrix_stages) or self.is_at_random
         self._scalar_count = stages[-1].scalar_count
-        self.is_direct = not (self.capturable or self.frozen)
+        self.is_usual = not (accumulates or shadows)
+        self.is_direct = self.is_usual and not (self.capturable or self.frozen)
         schedules = {name: value for name in fields if name != "groups" and callable(value := values[name])}
         self._for_others = for_others
         self._varied = [Varied(values, own, {}, fields, off, self.fused) for own in (schedules, *groups.values())]
@@ -90,19 +112,19 @@ class Plan:
         if self.capturable:
             _check_capturable(values, self._scheduled, bool(matrix_stages))
 
-    def _with_options(self, stages: Sequence[Any]) -> list[Any]:
-        """The stages with the options included, and statistics in the last one."""
+    def _with_options(self, stages: Sequence[Any], fused: Fused) -> list[Any]:
+        """The stages with options included, and statistics in the last one."""
         if not stages:
             return []
-        *included, last = (stage.including(self.fused) for stage in stages)
-        if self.fused.rescaled:
+        *included, last = (stage.including(fused) for stage in stages)
+        if fused.rescaled:
             counted, last = last.rescaled()
             included.append(counted)
         return [*included, last.measuring(self.statistics)]
 
     def is_like(self, other: "Plan") -> bool:
         """Whether steps that were bound for one plan are good for the other."""
-        names = "stages", "matrix_stages", "needs_norm", "capturable", "is_plain"
+        names = "stages", "matrix_stages", "copying_stages", "needs_norm", "capturable", "is_plain"
         others = [{**plan.name_patterns, "frozen": ()} for plan in (self, other)]  # no step has frozen names
         return others[0] == others[1] and all(getattr(self, name) == getattr(other, name) for name in names)
 
@@ -160,7 +182,7 @@ class Plan:
         if not isinstance(returned, tuple | list) or len(returned) != self._scalar_count:
             raise WrongScalarsError(repr(returned), t)
         scalars += returned
-        varied.add_scalars(scalars, numbers, divisor)
+        varied.add_scalars(scalars, numbers, divisor, t)
         return returned, carry
 
 
@@ -179,6 +201,7 @@ def _fused(values: Mapping[str, Any], off: Mapping[str, Any], accumulates: bool)
         rescaled=values["cautious"] == "rescaled",
         bounds=any(each["nonnegative"] or each["bounds"] is not None for each in members),
         ema=values["ema"] is not None,
+        stochastic=values["rounding"] == "stochastic",
         clip_norm=values["clip_norm"] is not None,
         zero_grads=values["zero_grads"] or accumulates,
     )

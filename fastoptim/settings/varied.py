@@ -5,6 +5,7 @@ from math import inf
 from typing import Any
 
 from fastoptim.kernels.fuse import Fused
+from fastoptim.kernels.random import pieces_of_step
 from fastoptim.settings.bounds import interval
 from fastoptim.settings.fields import Field, Number
 
@@ -57,8 +58,8 @@ class Varied:
             own[name] = field.at(schedule, step)
         return own | {name: own[other] for name, other in self._linked.items()}
 
-    def add_scalars(self, scalars: list[float], numbers: Any, divisor: float) -> None:
-        """Add the numbers of the options. The last is a place for `clip_coef`, which depends on the gradients."""
+    def add_scalars(self, scalars: list[float], numbers: Any, divisor: float, t: int) -> None:
+        """Add the options' numbers of step `t`. The last is a place for `clip_coef`, which depends on the gradients."""
         fused = self._fused
         if fused.grad_scale:
             scalars.append(self._sign / divisor)
@@ -74,5 +75,7 @@ class Varied:
             scalars += self._interval
         if fused.ema:
             scalars.append(self._weight)
+        if fused.stochastic:
+            scalars += pieces_of_step(numbers.seed, t)
         if fused.clip_norm:
             scalars.append(1.0)

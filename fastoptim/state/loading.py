@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from fastoptim.arrays.flat import extended
+from fastoptim.arrays.flat import FlatDict, extended
 from fastoptim.arrays.info import in_c_order
 from fastoptim.arrays.layout import kind_of
 from fastoptim.arrays.memory import HOST
+from fastoptim.kernels.storage import computed_in
 from fastoptim.state.saved import arrays_in, copy_from, mapping
 from fastoptim.state.shaped import ShapedState, Shapes
-from fastoptim.state.store import StateStore
+from fastoptim.state.store import Beside, StateStore
 
 
 def load_store(
@@ -28,7 +29,7 @@ def load_store(
 
     Args:
         store: the present one.
-        saved: with "slots" and "ema".
+        saved: with "slots", "ema" and perhaps "master".
         kinds: gets dtype and shape of each name.
         steps: the names that there may be.
         shapes: of the state that has other shapes, None where that is not known yet.
@@ -40,25 +41,36 @@ def load_store(
     every = *store.slots, *store.shaped.slots
     if tuple(slots) != every:
         raise ValueError(f"state dict: expected the slots {every}, got {tuple(slots)}")
-    arrays = {slot: arrays_in(slots[slot], f"slots[{slot!r}]", kinds, steps) for slot in store.slots}
+    own: dict[Any, tuple[np.dtype[Any], tuple[int, ...]]] = {}
+    arrays = {slot: arrays_in(slots[slot], f"slots[{slot!r}]", own, steps) for slot in store.slots}
+    for name, (dtype, shape) in own.items():
+        if dtype != (expected := store.dtype_of(computed_in(dtype))):
+            what = f"state dict: slots: expected {expected} for {name!r}, as state_dtype says, got {dtype}"
+            raise ValueError(f"{what}; load the hyperparameters, too, and assign state_dtype then")
+        kinds[name] = computed_in(dtype), shape
     others = {slot: arrays_in(slots[slot], f"slots[{slot!r}]", {}, steps) for slot in store.shaped.slots}
     of_all = [*arrays.values(), *(others[slot] for slot in store.shaped.numbers)]
     if any(views.keys() != first.keys() for first, views in itertools.pairwise(of_all)):
         raise ValueError("state dict: expected the same names in all slots")
     if shapes is not None:
         _check_shapes(store.shaped, others, kinds, shapes)
-    averages = arrays_in(saved["ema"], "ema", kinds, steps)
+    beside = {key: arrays_in(saved.get(key, {}), key, kinds, steps) for key in ("ema", "master")}
+    beside["compensation"] = arrays_in(saved.get("compensation", {}), "compensation", {}, steps)
+    for name, array in beside["compensation"].items():
+        shape = tuple(array.shape)
+        if shape != kinds.setdefault(name, (computed_in(array.dtype), shape))[1]:
+            raise ValueError(f"state dict: compensation[{name!r}]: expected {kinds[name][1]}, got {shape}")
     first = next(iter(arrays.values()), {})
 
     def loaded() -> StateStore:
-        target = store if _fits(store, first, averages) else _zeros(store, first, averages)
+        target = store if _fits(store, first, beside) else _zeros(store, first, beside)
         target = target.with_shaped(others)
         for slot, views in arrays.items():
             for name, array in views.items():
                 copy_from(array, target.views[slot][name], target.memory)
-        for name, array in averages.items():
-            assert target.averages is not None
-            copy_from(array, target.averages[name], target.memory)
+        for key, own in beside.items():
+            for name, array in own.items():
+                copy_from(array, getattr(target.beside, key)[name], target.memory)
         return target
 
     return loaded
@@ -91,24 +103,32 @@ def _check_shapes(
                 raise ValueError(f"{where}: expected {dtype} {shape}, got {array.dtype} {tuple(array.shape)}")
 
 
-def _fits(store: StateStore, first: Mapping[Any, Any], averages: Mapping[Any, Any]) -> bool:
+def _fits(store: StateStore, first: Mapping[Any, Any], beside: Mapping[str, Mapping[Any, Any]]) -> bool:
     """Whether arrays of a file fit into the memory that there is: for a second store there may be no room."""
-    if store.memory is not HOST or not all(hasattr(x, "read_into") for x in (*first.values(), *averages.values())):
+    every = [array for arrays in (first, *beside.values()) for array in arrays.values()]
+    if store.memory is not HOST or not all(hasattr(array, "read_into") for array in every):
         return False
-    own = {} if store.averages is None else store.averages.layout.kinds
-    return _kinds(first) == {name: each[:2] for name, each in store.slices.items()} and _kinds(averages) == {
-        name: each[:2] for name, each in own.items()
-    }
+    there: list[Mapping[Any, Any]] = [{} if x is None else x.layout.kinds for x in store.beside]
+    return all(
+        _kinds(arrays) == {name: each[:2] for name, each in kinds.items()}
+        for arrays, kinds in zip((first, *beside.values()), (store.slices, *there), strict=True)
+    )
 
 
 def _kinds(arrays: Mapping[Any, Any]) -> dict[Any, Any]:
     return {name: (array.dtype, tuple(array.shape)) for name, array in arrays.items()}
 
 
-def _zeros(store: StateStore, first: Mapping[Any, Any], averages: Mapping[Any, Any]) -> StateStore:
+def _zeros(store: StateStore, first: Mapping[Any, Any], beside: Mapping[str, Mapping[Any, Any]]) -> StateStore:
     """A new store for arrays of these dtypes and shapes."""
+
+    def zeros(arrays: Mapping[Any, Any]) -> FlatDict | None:
+        kinds = {name: kind_of(in_c_order(array.dtype, tuple(array.shape))) for name, array in arrays.items()}
+        return extended(None, None, kinds, store.memory) if arrays else None
+
     infos = {name: in_c_order(array.dtype, tuple(array.shape)) for name, array in first.items()}
-    kinds = {name: kind_of(in_c_order(array.dtype, tuple(array.shape))) for name, array in averages.items()}
-    flat = extended(None, None, kinds, store.memory) if averages else None
-    made = StateStore(store.slots, store.memory, averages=flat, shaped=store.shaped)
+    made = StateStore(
+        store.slots, store.memory, beside=Beside(**{key: zeros(arrays) for key, arrays in beside.items()}),
+        shaped=store.shaped, state_dtype=store.state_dtype,
+    )  # fmt: skip
     return made.with_slices(infos, store.memory, flat=False).with_everything_unplaced()

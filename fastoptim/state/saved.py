@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from fastoptim.arrays.info import check_array, dtype_names
+from fastoptim.arrays.info import check_array
 from fastoptim.arrays.memory import HOST, Memory
-from fastoptim.kernels.storage import DTYPES
+from fastoptim.kernels.storage import EXPECTED, is_stored
 
 
 def mapping(value: Any, what: str) -> dict[Any, Any]:
@@ -65,8 +65,8 @@ def arrays_in(
         where = f"state dict: {what}[{name!r}]"
         if not hasattr(array, "read_into"):
             check_array(array, where)
-        elif array.dtype not in DTYPES:
-            raise TypeError(f"{where}: expected dtype {dtype_names()}, got {array.dtype}")
+        elif not is_stored(array.dtype):
+            raise TypeError(f"{where}: expected dtype {EXPECTED}, got {array.dtype}")
         if names is not None and name not in names:
             raise ValueError(f"{where}: expected a name that steps has, too")
         expected = kinds.setdefault(name, (array.dtype, array.shape))

@@ -8,6 +8,7 @@ from fastoptim.arrays.flat import FlatDict, extended
 from fastoptim.arrays.layout import Kind, Layout, kind_of
 from fastoptim.arrays.memory import HOST, Memory
 from fastoptim.arrays.overlap import check_apart
+from fastoptim.kernels.storage import computed_in
 from fastoptim.settings.algorithm import Algorithm
 from fastoptim.settings.plan import Plan
 from fastoptim.state.saved import arrays_in, copy_from, counts
@@ -46,7 +47,8 @@ class Accumulator:
         if sums is not None and alike and params.keys() <= sums.keys():
             return sums
         infos = {name: info_of(array, f"params[{name!r}]") for name, array in params.items()}
-        kinds: dict[Any, Kind] = {name: kind_of(info) for name, info in infos.items()}
+        computed = {name: info.of_dtype(computed_in(info.dtype)) for name, info in infos.items()}
+        kinds: dict[Any, Kind] = {name: kind_of(info) for name, info in computed.items()}
         on_device = any(info.device is not None for info in infos.values())
         memory = memory_of("cuda") if on_device else HOST
         return extended(sums, params.layout if type(params) is FlatDict else None, kinds, memory)
@@ -110,7 +112,7 @@ class Accumulator:
         plan, found = self.bind(sums, params, grads, options)
         if stream is not None:
             found[0].engine.check_stream(stream)
-        scale, asked = self._adding.grad_scale, options.statistics
+        scale, asked = float(self._adding.grad_scale), options.statistics
         if not self._stepper.run(self._adding, plan, found, scale, stream, asked=asked):
             return False
         self.sums, names, micro_steps = sums, tuple(params), self.micro_steps

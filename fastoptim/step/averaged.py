@@ -6,8 +6,9 @@ from typing import Any
 
 from fastoptim.arrays.devices import info_of
 from fastoptim.arrays.flat import FlatDict
-from fastoptim.arrays.layout import Layout
+from fastoptim.arrays.layout import Kind, Layout, kind_of
 from fastoptim.arrays.named import ByName, by_name
+from fastoptim.kernels.storage import computed_in
 from fastoptim.settings.algorithm import Algorithm
 from fastoptim.settings.patterns import first_match
 from fastoptim.step.checks import check_like
@@ -52,11 +53,13 @@ def holding_averages(
 
 
 def _averages(averages: FlatDict, arrays: dict[Any, Any]) -> Replacement:
-    kinds = averages.layout.kinds
+    kinds, own = averages.layout.kinds, dict[Any, Kind]()
     for name, array in arrays.items():
         what = f"params[{name!r}]"
         if name not in averages:
             raise KeyError(f"{what}: expected a parameter that was updated, it has no average")
-        check_like(info_of(array, what), what, *kinds[name][:2])
-    memory, own = averages.memory, {name: kinds[name] for name in arrays}
+        found = info_of(array, what)
+        check_like(found.of_dtype(computed_in(found.dtype)), what, *kinds[name][:2])
+        own[name] = kind_of(found)
+    memory = averages.memory
     return Replacement(memory, arrays, own, lambda: memory.copy((arrays[name], averages[name]) for name in arrays))

@@ -1,7 +1,10 @@
 """Binds two dicts of arrays: looks at everything, lays it out, and changes nothing."""
 
 from collections.abc import Mapping
+from itertools import repeat
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from fastoptim.arrays.devices import info_of, memory_of
 from fastoptim.arrays.flat import FlatDict
@@ -9,6 +12,7 @@ from fastoptim.arrays.info import TensorInfo, on_gpu
 from fastoptim.arrays.layout import Layout
 from fastoptim.arrays.memory import HOST, Memory
 from fastoptim.arrays.overlap import check_apart
+from fastoptim.kernels.storage import Storage, computed_in, storage_of
 from fastoptim.settings.algorithm import Algorithm
 from fastoptim.settings.plan import Plan
 from fastoptim.settings.rows import Kind
@@ -16,7 +20,7 @@ from fastoptim.state.counts import StepCounts
 from fastoptim.state.store import StateStore
 from fastoptim.step.bound import Arrays, BoundStep, Engine
 from fastoptim.step.cache import BoundSteps, Found
-from fastoptim.step.checks import as_gradient, as_param, check_names, check_zeroed, infos_of
+from fastoptim.step.checks import as_gradient, as_param, check_names, check_zeroed, infos_of, shadows_of
 from fastoptim.step.host import HostEngine
 from fastoptim.step.matrix_step import MatrixStep
 from fastoptim.step.segments import Segment
@@ -68,7 +72,9 @@ class Binder(NamedTuple):
     steps: BoundSteps
     scratch: Scratch
 
-    def bind(self, params: Mapping[Any, Any], grads: Mapping[Any, Any]) -> Found:
+    def bind(
+        self, params: Mapping[Any, Any], grads: Mapping[Any, Any], shadow: Mapping[Any, Any] | None = None
+    ) -> Found:
         """A step for these arrays: a known one, if it takes them once they are arrays of NumPy, or else a new one.
 
         Raises:
@@ -76,10 +82,10 @@ class Binder(NamedTuple):
         """
         call = given(params, grads)
         known = self.steps.search(call.names, call.params, call.grads, self.counts.version)
-        if known is not None:
+        if known is not None and takes_shadow(known, shadow):
             return known
         own, gradients = infos_of(call.names, call.params, call.grads)
-        for name, info in zip(call.names, own, strict=True):
+        for name, info in _as_computed(call.names, own).items():
             self.store.check(name, info, self.algorithm.state_shape)
         zeroing = self.plan.fused.zero_grads
         if zeroing:
@@ -87,16 +93,28 @@ class Binder(NamedTuple):
         check_apart(call.names, own, gradients, zeroing)
         on_device = any(map(on_gpu, call.params))
         memory = memory_of("cuda") if on_device else self.store.memory if not call.names else HOST
+        if memory is not HOST:
+            self._check_on_gpu(shadow)
+        self._check_masters(call.names, own)
+        shadows: list[TensorInfo] = []
+        if shadow is not None:
+            self._check_no_masters()
+            shadows = shadows_of(shadow, call.names, own)
+            for label, others in ("params", own), ("grads", gradients):
+                check_apart(call.names, shadows, others, labels=("shadow", label), may_be_same=False)
         with memory.current(own):
-            return self._bound(call, own, gradients, memory)
+            return self._bound(call, own, gradients, shadows, memory)
 
-    def _bound(self, call: Given, own: list[TensorInfo], gradients: list[TensorInfo], memory: Memory) -> Found:
+    def _bound(
+        self, call: Given, own: list[TensorInfo], gradients: list[TensorInfo], shadows: list[TensorInfo], memory: Memory
+    ) -> Found:
         """A step for arrays that have passed every check."""
         is_whole = call.layout is not None and len(call.names) == len(call.layout.slices)
-        like = call.layout if is_whole and not self.plan.by_array else None
-        infos = dict(zip(call.names, own, strict=True))
-        shapes, averaging = self.algorithm.state_shape, self.plan.fused.ema
-        grown = self.store.including(infos, memory, shapes, like, averaging, in_order=self.plan.in_order)
+        infos, shapes = _as_computed(call.names, own), self.algorithm.state_shape
+        beside = self._beside(call.names, own)
+        is_simple = not (self.plan.by_array or self.plan.shadows or beside.keys() - {"ema"})
+        like = call.layout if is_whole and is_simple else None
+        grown = self.store.including(infos, memory, shapes, like, beside, in_order=self.plan.in_order)
         kinds, rows = self._kinds(infos)
         segments = (
             self._flat_segments(like, call, grown.store, memory) if like is not None and len(kinds) <= 1 else None
@@ -104,10 +122,10 @@ class Binder(NamedTuple):
         arrays = call.buffers if segments is not None else (call.params, call.grads)
         key: Any = like if segments is not None else call.names
         if segments is None:
-            segments = self._segments(call.names, own, gradients, rows, grown.store)
+            segments = self._segments(call.names, own, gradients, shadows, rows, grown.store)
         engine = self._engine(segments, kinds, grown.store, memory)
-        averages, own_arrays = grown.store.averages, dict(zip(call.names, call.params, strict=True))
-        beginning = [(averages[name], own_arrays[name]) for name in grown.fresh] if averages is not None else []
+        own_arrays = dict(zip(call.names, call.params, strict=True))
+        beginning = [(array, own_arrays[name]) for name, array in grown.fresh]
         has_clip_coef, version = self.plan.fused.clip_norm, self.counts.version
         step = BoundStep(key, kinds, self.store, grown.store, beginning, engine, version, has_clip_coef)
         return step, *arrays
@@ -143,11 +161,69 @@ class Binder(NamedTuple):
             counter.fill(self.algorithm.hyperparameters(), dtypes, lambda t: plan.row_at(self.algorithm, t))
         return GpuEngine(segments, plan.stages, row_count, plan.needs_norm, counter)
 
+    def _beside(self, names: Arrays, params: list[TensorInfo]) -> dict[str, dict[Any, np.dtype[Any]]]:
+        """Which parameters have what beside their state, and of which dtypes."""
+        plan, found = self.plan, dict[str, dict[Any, np.dtype[Any]]]()
+        dtypes = {name: info.dtype for name, info in zip(names, params, strict=True)}
+        if plan.fused.ema:
+            found["ema"] = {name: computed_in(dtype) for name, dtype in dtypes.items()}
+        halves = {name: dtype for name, dtype in dtypes.items() if computed_in(dtype) != dtype}
+        if halves and plan.has_masters:
+            found["master"] = {name: computed_in(dtype) for name, dtype in halves.items()}
+        if halves and plan.is_kahan:
+            found["compensation"] = halves
+        return found
+
+    def _has_master(self, param: TensorInfo) -> bool:
+        """Whether steps are made on a master, and rounded to this parameter."""
+        return self.plan.has_masters and computed_in(param.dtype) != param.dtype
+
+    def _check_on_gpu(self, shadow: Any) -> None:
+        """Refuse what the kernels for a GPU cannot do yet.
+
+        Raises:
+            TypeError
+        """
+        options = {"shadow": shadow, "master": self.plan.has_masters or None, "state_dtype": self.store.state_dtype}
+        for name, value in options.items():
+            if value is not None:
+                raise TypeError(f"{name}: expected None for arrays on a GPU")
+
+    def _check_no_masters(self) -> None:
+        """Refuse a shadow where there can be none.
+
+        Raises:
+            TypeError, ValueError
+        """
+        if self.plan.has_masters:
+            raise ValueError("shadow: expected None, as with `master` the parameters themselves are what is rounded")
+        if self.plan.matrix_stages:
+            raise TypeError(f"shadow: expected None, as {type(self.algorithm).__name__} updates matrices by a function")
+
+    def _check_masters(self, names: Arrays, params: list[TensorInfo]) -> None:
+        """Refuse masters where they cannot be.
+
+        Raises:
+            TypeError
+        """
+        having = [self._has_master(info) for info in params]
+        if not any(having):
+            return
+        owner, plan = type(self.algorithm).__name__, self.plan
+        if plan.matrix_stages:
+            raise TypeError(f"master: expected None, as {owner} updates matrices by a function")
+        if not all(having) and any(stage.is_over_all for stage in plan.stages[:-1]):
+            name = names[having.index(False)]
+            raise TypeError(f"params[{name!r}]: expected a dtype of 16 bits, as others have, as {owner} sums over all")
+
     def _parts(self, segments: list[Segment], store: StateStore) -> list[Part]:
-        """The segments that follow the rule, and each matrix that does not."""
+        """The segments that follow the rule, those that do so on a master, and each matrix that does not."""
         algorithm, plan = self.algorithm, self.plan
         if algorithm.matrices is None:
-            return [Part(range(len(segments)), plan.stages)]
+            copying = [i for i, each in enumerate(segments) if each.extra]
+            plain = [i for i, each in enumerate(segments) if not each.extra]
+            parts = [Part(plain, plan.stages)] if plain or not copying else []
+            return [*parts, Part(copying, plan.copying_stages)] if copying else parts
         names = [next(iter(each.parts)) for each in segments]
         found = [i for i, name in enumerate(names) if algorithm.is_matrix(name, segments[i].param.shape)]
         parts = [Part([i for i in range(len(segments)) if i not in found], plan.stages)]
@@ -158,11 +234,13 @@ class Binder(NamedTuple):
         return parts
 
     def _segments(
-        self, names: Arrays, params: list[TensorInfo], grads: list[TensorInfo], rows: list[int], store: StateStore
-    ) -> list[Segment]:
+        self, names: Arrays, params: list[TensorInfo], grads: list[TensorInfo], shadows: list[TensorInfo],
+        rows: list[int], store: StateStore,
+    ) -> list[Segment]:  # fmt: skip
         """A segment for each name."""
         algorithm, numbers, segments = self.algorithm, self.plan.per_array.slots, list[Segment]()
-        for name, param, grad, row in zip(names, params, grads, rows, strict=True):
+        every = shadows or repeat(None, len(names))
+        for name, param, grad, shadow, row in zip(names, params, grads, every, rows, strict=True):
             own, of_array = store.slices[name], store.shaped_addresses(name, numbers)
             if algorithm.matrices is None:
                 state = store.addresses(own)
@@ -172,7 +250,19 @@ class Binder(NamedTuple):
                 state = store.shaped_addresses(name, algorithm.slots)
             if store.averages is not None:
                 state = (*state, store.memory.address(store.averages[name]))
-            segments.append(Segment(param, grad, own, state, of_array, row, {name: (0, own.size)}))
+            storages = _storages(param, grad, own.dtype, len(store.slots), len(state))
+            master, extra = 0, tuple[int, ...]()
+            masters: Mapping[Any, Any] = store.beside.master or {}
+            rests: Mapping[Any, Any] = store.beside.compensation or {}
+            if self.plan.has_masters and name in masters:
+                master, extra = store.memory.address(masters[name]), (0,)
+                storages = storage_of(computed_in(param.dtype)), *storages[1:], storages[0]
+            elif shadow is not None:
+                extra, storages = (0,), (*storages, storage_of(shadow.dtype))
+            elif self.plan.is_kahan and name in rests:
+                extra, storages = (store.memory.address(rests[name]),), (*storages, storages[0].of_rests)
+            parts = {name: (0, own.size)}
+            segments.append(Segment(param, grad, master, shadow, own, storages, state, extra, of_array, row, parts))
         return segments
 
     def _flat_segments(self, layout: Layout, call: Given, store: StateStore, memory: Memory) -> list[Segment] | None:
@@ -192,5 +282,35 @@ class Binder(NamedTuple):
             state = store.addresses(own)
             if averages is not None:
                 state = (*state, memory.address(averages.arrays[i]))
-            segments.append(Segment(param, grad, own, state, (), 0, parts[i]))
+            storages = _storages(param, grad, own.dtype, len(store.slots), len(state))
+            segments.append(Segment(param, grad, 0, None, own, storages, state, (), (), 0, parts[i]))
         return segments
+
+
+def takes_shadow(found: Found, shadow: Mapping[Any, Any] | None) -> bool:
+    """Whether a known step takes these other arrays, too."""
+    if shadow is None:
+        return True
+    step, params, grads = found
+    try:
+        arrays = tuple(map(shadow.__getitem__, step.key))
+    except (KeyError, TypeError, AttributeError):  # binding says what is wrong
+        return False
+    return step.engine.takes_shadow(arrays, params, grads)
+
+
+def _as_computed(names: Arrays, infos: list[TensorInfo]) -> dict[Any, TensorInfo]:
+    """What parameters would be in the dtype in which they are updated, which is that of their state."""
+    return {name: info.of_dtype(computed_in(info.dtype)) for name, info in zip(names, infos, strict=True)}
+
+
+def _storages(
+    param: TensorInfo, grad: TensorInfo, state: np.dtype[Any], slots: int, others: int
+) -> tuple[Storage, ...]:
+    """How operands lie in memory: a parameter, its gradient, and others, of which so many are slots of the state.
+
+    A gradient that steps for such parameters cannot read is copied to the dtype in which they compute.
+    """
+    computed = storage_of(computed_in(param.dtype))
+    readable = storage_of(grad.dtype) if computed_in(grad.dtype) == computed.dtype else computed
+    return storage_of(param.dtype), readable, *(storage_of(state),) * slots, *(computed,) * (others - slots)

@@ -38,6 +38,9 @@ class Engine(Protocol):
     def accept(self) -> Callable[[Arrays, Arrays], bool]:
         """Whether arrays are like those that the step was bound for; if so, their addresses are taken."""
 
+    def takes_shadow(self, shadow: Arrays, params: Arrays, grads: Arrays) -> bool:
+        """Whether other arrays for the rounded parameters are like those before; if so, their addresses are taken."""
+
     def plain_calls(self) -> tuple[Callable[..., None], Callable[[], None]]:
         """For steps that are made often: what takes the numbers as its arguments, and what runs the step."""
 
@@ -65,7 +68,7 @@ class BoundStep:
         kinds: what tells names apart in a step, in the order of the rows of scalars.
         base: the optimizer's store when the step was bound, and `store` once the step is kept.
         store: the one that has all names. It is the optimizer's from the first step on.
-        beginning: pairs of a new average and the parameter that it is a copy of at first.
+        beginning: pairs of a new average or master and the parameter that it is a copy of at first.
         engine: what runs the step.
         has_clip_coef: whether the last number of each kind is what gradients are multiplied by.
         is_kept: whether its first step was made: then its names are counted.
@@ -104,8 +107,8 @@ class BoundStep:
             self._pack, self._run = self.engine.plain_calls()
 
     def is_stale(self, store: StateStore) -> bool:
-        """Whether it was bound for another store, or has the addresses of averages that have moved."""
-        return self.base.averages is not store.averages if self.is_kept else self.base is not store
+        """Whether it was bound for another store, or has the addresses of averages or masters that have moved."""
+        return not self.base.beside.is_same(store.beside) if self.is_kept else self.base is not store
 
     def is_current(self, version: int) -> bool:
         """Whether the names of each kind still make their steps together, now that some changed their cohorts."""

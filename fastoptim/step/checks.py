@@ -9,8 +9,8 @@ from fastoptim.arrays.devices import info_of
 from fastoptim.arrays.info import TensorInfo, check_array, conversion, host_info, on_gpu
 from fastoptim.arrays.named import check_mapping
 from fastoptim.arrays.overlap import overlaps_itself
-
-FLOATS = tuple(map(np.dtype, (np.float16, np.float32, np.float64)))
+from fastoptim.arrays.tensors import is_torch_bfloat16, of_torch_bfloat16
+from fastoptim.kernels.storage import EXPECTED, computed_in, is_stored
 
 
 def check_names(params: Any, grads: Any) -> None:
@@ -32,7 +32,7 @@ def as_param(param: Any, name: Any) -> Any:
     """A parameter on the host as a plain array of NumPy: a subclass may return copies where views are expected.
 
     Raises:
-        TypeError: it is no array, or of another dtype than float32 and float64.
+        TypeError: it is no array, or has no float dtype.
     """
     check_array(param, f"params[{name!r}]")
     return np.asarray(param)
@@ -46,14 +46,14 @@ def as_gradient(grad: Any, name: Any) -> Any:
     """
     what = f"grads[{name!r}]: expected an array"
     if isinstance(grad, np.ma.MaskedArray):
-        raise TypeError(f"{what} of dtype float16, float32 or float64, got MaskedArray of {grad.dtype!r}")
+        raise TypeError(f"{what} of dtype {EXPECTED}, got MaskedArray of {grad.dtype!r}")
     if isinstance(grad, np.ndarray):
         return np.asarray(grad)
     if not _is_array(grad):
         hint = "; pass np.asarray(x)" if isinstance(grad, int | float) else ""
         raise TypeError(f"{what}, got {type(grad).__name__}{hint}")
     try:
-        array = np.asarray(grad)
+        array = _as_array(grad)
         if isinstance(grad, np.generic) or not _is_shared(grad, array):  # then writing to it would not reach the owner
             array.flags.writeable = False
         return array
@@ -72,9 +72,13 @@ def _is_array(value: Any) -> bool:
     return True
 
 
+def _as_array(tensor: Any) -> Any:
+    return of_torch_bfloat16(tensor) if is_torch_bfloat16(tensor) else np.asarray(tensor)
+
+
 def _is_shared(owner: Any, array: Any) -> bool:
     """Whether an array made of an object is the object's own memory: asked again, a copy lies somewhere else."""
-    again = np.asarray(owner)
+    again = _as_array(owner)
     return bool(again.ctypes.data == array.ctypes.data)
 
 
@@ -110,8 +114,8 @@ def infos_of(
                 f"{what}: expected the parameter's dtype {param.dtype}, as nothing is converted on a GPU; "
                 f"got {info.dtype}"
             )
-        if info.dtype not in FLOATS:
-            expected = f"{what}: expected an array of dtype float16, float32 or float64"
+        if not is_stored(info.dtype):
+            expected = f"{what}: expected an array of dtype {EXPECTED}"
             raise TypeError(f"{expected}, got {info.dtype!r}{conversion(info.dtype)}")
         if info.shape != param.shape:
             raise ValueError(
@@ -139,6 +143,33 @@ def _check_on_one_gpu(infos: Sequence[tuple[str, TensorInfo]]) -> None:
         if not info.is_aligned:
             size = info.dtype.itemsize
             raise ValueError(f"{label}: expected an address that is a multiple of {size}, got {info.address:#x}")
+
+
+def shadows_of(shadow: Any, names: Sequence[Any], params: Sequence[TensorInfo]) -> list[TensorInfo]:
+    """What the arrays are that new parameters are rounded to.
+
+    Raises:
+        KeyError, TypeError, ValueError: one is missing, or kernels cannot write to it.
+    """
+    check_mapping(shadow, "shadow")
+    found = []
+    for name, param in zip(names, params, strict=True):
+        what = f"shadow[{name!r}]"
+        if name not in shadow:
+            raise KeyError(f"shadow has no {name!r}, which params has; its names are {', '.join(map(repr, shadow))}")
+        check_array(shadow[name], what)
+        info = host_info(np.asarray(shadow[name]))
+        check_like(info._replace(dtype=param.dtype), what, param.dtype, param.shape)
+        if computed_in(info.dtype) != computed_in(param.dtype):
+            raise TypeError(
+                f"{what}: expected float32 or less bits, as its parameter is {param.dtype}, got {info.dtype}"
+            )
+        if not info.is_aligned:
+            raise ValueError(f"{what}: expected an address that is a multiple of {info.dtype.itemsize}")
+        if overlaps_itself(info):
+            raise ValueError(f"{what}: some of its elements may share memory (strides {info.strides})")
+        found.append(info)
+    return found
 
 
 def check_zeroed(names: Sequence[Any], grads: Sequence[TensorInfo]) -> None:

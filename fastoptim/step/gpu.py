@@ -22,7 +22,7 @@ from fastoptim.step.array_sums import ArraySums, StatisticsOf
 from fastoptim.step.bound import Arrays
 from fastoptim.step.counter import StepCounter
 from fastoptim.step.packer import Packer
-from fastoptim.step.segments import Segment, dtype_groups, norm_order
+from fastoptim.step.segments import Segment, norm_order, storage_groups
 
 
 class GpuEngine:
@@ -68,7 +68,7 @@ class GpuEngine:
         self._packers: list[Packer] = []
         self._tables: list[tuple[Any, Any]] = []  # where the scalars of several rows are, there and here
         groups, first = [], 0
-        for dtype, members in dtype_groups(segments):
+        for _, members in storage_groups(segments):
             elements = 0
             for row, i in enumerate(members, first):
                 each = segments[i]
@@ -78,7 +78,7 @@ class GpuEngine:
                 self._segments[row, : len(addresses)] = addresses
                 self._segments[row, SCALAR_ROW], self._segments[row, END] = each.row, elements
             rows = slice(first, first + len(members))
-            groups.append(self._group(last.kernels, rows, row_count, dtype))
+            groups.append(self._group(last.kernels, rows, row_count, segments[members[0]].dtype))
             first += len(members)
         self._statistics = StatisticsOf(segments, last.names) if isinstance(last, Measured) else None
         order = 0
@@ -139,6 +139,10 @@ class GpuEngine:
         self._params, self._grads = found[:count], found[count:]
         self._references = [_reference(array) for array in (*params, *grads)]
         return True
+
+    def takes_shadow(self, shadow: Arrays, params: Arrays, grads: Arrays) -> bool:
+        """There is none on a GPU."""
+        raise NotImplementedError
 
     def plain_calls(self) -> tuple[Callable[..., None], Callable[[], None]]:
         """There are none: every step needs a stream."""

@@ -13,11 +13,11 @@ from fastoptim.kernels.launch import Launches
 from fastoptim.kernels.measures import Statistics
 from fastoptim.kernels.reduce import Norm
 from fastoptim.kernels.reduce import Part as NormPart
-from fastoptim.kernels.table import GRAD, PARAM
+from fastoptim.kernels.table import GRAD
 from fastoptim.step.bound import Arrays
 from fastoptim.step.bound_matrix import BoundMatrix
 from fastoptim.step.packer import Packer
-from fastoptim.step.segments import Segment, dtype_groups, norm_order
+from fastoptim.step.segments import Segment, norm_order
 from fastoptim.step.staged import Scratch, StagedCopies, set_cell
 from fastoptim.step.tables import Part, StepTable
 
@@ -42,18 +42,22 @@ class HostEngine:
     ) -> None:
         kernels = parts[0].stages[-1].kernels
         self._staged = StagedCopies(scratch)
+        self._unused = self._staged.new_cell()
         self._zero_grads = kernels.fused.zero_grads
-        dtypes = [dtype for dtype, _ in dtype_groups(segments)]
+        dtypes = sorted({each.dtype for each in segments}, key=lambda dtype: dtype.itemsize)
         self._packers = [Packer(np.zeros((row_count, kernels.scalar_count), dtype)) for dtype in dtypes]
         scalars = {x.scalars.dtype: int(x.scalars.ctypes.data) for x in self._packers}
         self._tables = [StepTable(segments, part, scalars) for part in parts]
         params: dict[int, Expected] = {}
         grads: dict[int, Expected] = {}
+        shadows: dict[int, Expected] = {}
         for table in self._tables:
             for i, row in table.rows.items():
                 segment = segments[i]
-                params[i] = self._expected(i, segment, segment.param, table.cell(row, PARAM), is_param=True)
-                grads[i] = self._expected(i, segment, segment.grad, table.cell(row, GRAD), is_param=False)
+                params[i] = self._expected(i, segment, segment.param, table, row, segment.param_column)
+                grads[i] = self._expected(i, segment, segment.grad, table, row, GRAD)
+                if segment.shadow is not None:
+                    shadows[i] = self._expected(i, segment, segment.shadow, table, row, len(segment.storages) - 1)
         plain = [t for t, part in zip(self._tables, parts, strict=True) if part.matrix is None]
         self._launches = Launches([x for table in plain for each in table.launches for x in each], SERIAL_LIMIT)
         self._matrices = [
@@ -66,6 +70,9 @@ class HostEngine:
         self._guard = Guard([params[i] for i in each], [grads[i] for i in each], self._zero_grads)
         # Whether arrays are like those that the step was bound for; if so, their addresses are taken.
         self.accept: Callable[[Arrays, Arrays], bool] = self._guard.accept
+        others = [[_like(getattr(x, side), self._unused) for x in segments] for side in ("param", "grad")]
+        written = [shadows[i] for i in each if i in shadows]
+        self._shadow_guards = [Guard(written, other, zeroing=True) for other in others] if written else []
         self.is_simple = not (self._staged or self._matrices)
         self._launches.compile()
         for matrix in self._matrices:
@@ -75,25 +82,32 @@ class HostEngine:
         if self._norm is not None:
             self._norm.compile()
 
-    def _expected(self, i: int, segment: Segment, info: TensorInfo, cell: int, *, is_param: bool) -> Expected:
+    def _expected(
+        self, i: int, segment: Segment, info: TensorInfo, table: StepTable, row: int, column: int
+    ) -> Expected:
         """What the guard expects of an array: that the kernels can walk it as it lies, or else a staged copy of it."""
-        own = segment.own
-        direct = info.dtype == own.dtype and info.is_dense(own.axes) and info.is_aligned
+        axes, dtype, cell = segment.own.axes, segment.storages[column].dtype, table.cell(row, column)
+        direct = info.dtype == dtype and info.is_dense(axes) and info.is_aligned
         if not direct:
             target, cell = cell, self._staged.new_cell()
-            self._staged.add(i, cell, info, target, own.dtype, own.axes, is_param=is_param)
+            self._staged.add(i, cell, info, target, dtype, axes, is_param=column != GRAD)
         set_cell(cell, info.address)
         return Expected(info.dtype, info.shape, info.strides, cell, direct)
+
+    def takes_shadow(self, shadow: Arrays, params: Arrays, grads: Arrays) -> bool:
+        """Whether other arrays for the rounded parameters are like those before; if so, their addresses are taken."""
+        guards = zip(self._shadow_guards, (params, grads), strict=True)
+        return all(guard.accept(shadow, others) for guard, others in guards)
 
     def _norm_parts(self, segments: Sequence[Segment], grads: dict[int, Expected]) -> list[NormPart]:
         """Where the norm finds the gradients. It reads them in C order: others are copied for it."""
         cells = []
         for i, (segment, info) in enumerate((each, each.grad) for each in segments):
             in_order = info.is_dense(tuple(range(len(info.shape))))
-            direct = info.dtype == segment.dtype and in_order and info.is_aligned
-            cell = grads[i].cell
-            cells.append(cell if direct else self._staged.in_order(i, cell, info, segment.dtype))
-        return [NormPart(cells[i], byte, size, segments[i].dtype) for i, byte, size in norm_order(segments)]
+            dtype, cell = segment.storages[GRAD].dtype, grads[i].cell
+            direct = info.dtype == dtype and in_order and info.is_aligned
+            cells.append(cell if direct else self._staged.in_order(i, cell, info, dtype))
+        return [NormPart(cells[i], byte, size, segments[i].storages[GRAD]) for i, byte, size in norm_order(segments)]
 
     def plain_calls(self) -> tuple[Callable[..., None], Callable[[], None]]:
         """For steps that are made often: what takes the numbers as its arguments, and what runs the step."""
@@ -140,6 +154,11 @@ class HostEngine:
         for matrix in self._matrices:
             matrix.run(params[matrix.index], self._numbers)
         self._staged.scatter(params, grads, self._zero_grads)
+
+
+def _like(info: TensorInfo, cell: int) -> Expected:
+    """An array as it is, whose address goes to a cell."""
+    return Expected(info.dtype, info.shape, info.strides, cell, needs_alignment=False)
 
 
 class AddressGuard:

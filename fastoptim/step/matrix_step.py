@@ -28,14 +28,14 @@ class MatrixStep:
 
         Args:
             param: the parameter.
-            update: of its shape and dtype, C-contiguous.
+            update: of its shape, of the dtype of computation, C-contiguous.
             numbers: the parameter's row of the step's numbers.
         """
         if not update.size:
             return
         named = {name: numbers[i] for name, i in self._numbers.items()}
         with np.errstate(all="ignore"):  # inf and nan go their way, as in a kernel
-            found = self._function(param, update, **self._state, **named)
+            found = self._function(np.asarray(param, update.dtype), update, **self._state, **named)
         if found is not update:
             if np.shape(found) != update.shape:
                 raise ValueError(

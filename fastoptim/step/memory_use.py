@@ -4,8 +4,10 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from fastoptim.arrays.devices import info_of
+from fastoptim.kernels.storage import F4, computed_in
 from fastoptim.settings.algorithm import Algorithm
 from fastoptim.settings.patterns import first_match
+from fastoptim.settings.precision import dtype_of
 from fastoptim.state.shaped import ShapedState
 
 
@@ -16,12 +18,14 @@ class MemoryUse(NamedTuple):
         params: the parameters themselves.
         state: the optimizer's slots.
         averages: of `ema`.
+        masters: of `master`.
         accumulated: the summed gradients of `accumulate`.
     """
 
     params: int
     state: int
     averages: int
+    masters: int
     accumulated: int
 
     @property
@@ -42,11 +46,17 @@ def memory_use(
         stepped: names that have made a step. They have a state, also while they are frozen.
 
     Raises:
-        TypeError: a parameter is no array, or of another dtype than float32 and float64.
+        TypeError: a parameter is no array, or has no float dtype.
     """
     infos = {name: info_of(array, f"params[{name!r}]") for name, array in params.items()}
     own = {name: x for name, x in infos.items() if name in stepped or first_match(algorithm.frozen, name) is None}
-    size = sum(info.nbytes for info in own.values())
-    state = len(algorithm.stored_slots) * size + shaped.nbytes(own, algorithm.state_shape)
+    dtype = dtype_of(algorithm.state_dtype)
+    computed = {name: info.of_dtype(computed_in(info.dtype)) for name, info in own.items()}
+    size = sum(info.nbytes for info in computed.values())
+    in_float32 = sum(info.nbytes for info in computed.values() if info.dtype == F4)
+    slots = size if dtype is None else size - in_float32 + in_float32 // F4.itemsize * dtype.itemsize
+    state = len(algorithm.stored_slots) * slots + shaped.nbytes(computed, algorithm.state_shape)
     has_averages, has_sums = algorithm.ema is not None, algorithm.accumulate > 1
-    return MemoryUse(sum(info.nbytes for info in infos.values()), state, has_averages * size, has_sums * size)
+    masters = sum(computed[name].nbytes for name, info in own.items() if info.dtype != computed[name].dtype)
+    masters *= algorithm.master is not None
+    return MemoryUse(sum(info.nbytes for info in infos.values()), state, has_averages * size, masters, has_sums * size)

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from fastoptim.settings.algorithm import Algorithm
 from fastoptim.settings.data import as_data
+from fastoptim.settings.precision import dtype_of, is_kahan
 from fastoptim.state.counts import StepCounts
 from fastoptim.state.loading import load_store
 from fastoptim.state.shaped import Shapes
@@ -78,9 +79,13 @@ def loaded(
     """
     kinds: dict[Any, Any] = {}
     counts, present = stepper.counts.load(saved), stepper.store
-    if slots != present.slots:
-        present = StateStore(slots, present.memory, shaped=present.shaped.holding_none())
+    state_dtype = dtype_of(values["state_dtype"])
+    if (slots, state_dtype) != (present.slots, present.state_dtype):
+        present = StateStore(slots, present.memory, shaped=present.shaped.holding_none(), state_dtype=state_dtype)
     make_store = load_store(present, saved, kinds, saved["steps"], shapes)
     make_accumulator = accumulator.load(saved, kinds, present.memory)
     new, store = make_accumulator(), make_store()
-    return counts, store if values["ema"] is not None else store.without_averages(), new
+    for name, is_on in ("ema", values["ema"]), ("master", values["master"]), ("compensation", is_kahan(values)):
+        if is_on in (None, False):
+            store = store.without(name)
+    return counts, store, new

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from fastoptim.arrays.memory import Memory
 from fastoptim.kernels.measures import Statistics
 from fastoptim.kernels.reduce import clip_coef
@@ -15,7 +17,7 @@ from fastoptim.state.counts import StepCounts
 from fastoptim.state.shaped import ShapedState
 from fastoptim.state.store import StateStore
 from fastoptim.step.array_sums import counted
-from fastoptim.step.bind import Binder
+from fastoptim.step.bind import Binder, takes_shadow
 from fastoptim.step.bound import BoundStep
 from fastoptim.step.cache import BoundSteps, Found
 from fastoptim.step.name_patterns import NamePatterns
@@ -67,29 +69,34 @@ class Stepper:
         self.counts, self.store = counts, store
         self.steps.clear()
 
-    def drop_averages(self) -> None:
-        """Forget the averages."""
-        if self.store.averages is not None:
-            self.take(self.counts, self.store.without_averages())
+    def drop(self, name: str) -> None:
+        """Forget the averages, "ema", or the masters, "master"."""
+        if getattr(self.store.beside, name) is not None:
+            self.take(self.counts, self.store.without(name))
 
     def use_slots(self, slots: tuple[str, ...]) -> None:
         """Have these slots: the state of those that are new is zero, and that of others is forgotten."""
         if slots != self.store.slots:
             self.take(self.counts, self.store.with_slots(slots))
 
+    def use_state_dtype(self, dtype: np.dtype[Any] | None) -> None:
+        """Have slots of this dtype, see `StateStore`. The state that there is, is rounded to it."""
+        if dtype != self.store.state_dtype:
+            self.take(self.counts, self.store.with_state_dtype(dtype))
+
     def replan(self) -> None:
         """Look at the options again: one was assigned."""
         self.planned = None
 
-    def plan(self, algorithm: Algorithm, accumulates: bool) -> Plan:
+    def plan(self, algorithm: Algorithm, accumulates: bool, shadows: bool = False) -> Plan:
         """What the options come to.
 
         Raises:
             ValueError: they cannot go together.
         """
         plan = self.planned
-        if plan is None or plan.accumulates != accumulates:
-            plan = algorithm.plan(algorithm.stages, algorithm.matrix_stages, accumulates)
+        if plan is None or (plan.accumulates, plan.shadows) != (accumulates, shadows):
+            plan = algorithm.plan(algorithm.stages, algorithm.matrix_stages, accumulates, shadows)
             self.use_slots(algorithm.stored_slots)
             if self._plan is None or not plan.is_like(self._plan):
                 self.steps.clear()
@@ -104,8 +111,22 @@ class Stepper:
         """The arrays of a call without those that are frozen. For errors see `NamePatterns`."""
         return self.patterns.taking_part(plan, params, grads, self.counts.names)
 
-    def find(self, algorithm: Algorithm, plan: Plan, params: Mapping[Any, Any], grads: Mapping[Any, Any]) -> Found:
+    def find(
+        self,
+        algorithm: Algorithm,
+        plan: Plan,
+        params: Mapping[Any, Any],
+        grads: Mapping[Any, Any],
+        shadow: Mapping[Any, Any] | None = None,
+    ) -> Found:
         """The step that takes these arrays: a known one, or a new one. No array, state or count changes.
+
+        Args:
+            algorithm: with its options.
+            plan: what they come to.
+            params: the parameters.
+            grads: the gradients.
+            shadow: other arrays that the new parameters are rounded to.
 
         Raises:
             KeyError, TypeError, ValueError: an array cannot be updated.
@@ -113,18 +134,24 @@ class Stepper:
         """
         if plan.capturable and self.counts.settings != algorithm.hyperparameters():
             self.steps.clear()
-        return self.steps.find(params, grads, self.counts.version) or self.bind(algorithm, plan, params, grads)
+        found = self.steps.find(params, grads, self.counts.version)
+        if found is None or not takes_shadow(found, shadow):
+            found = self.bind(algorithm, plan, params, grads, shadow)
+        return found
 
-    def bind(self, algorithm: Algorithm, plan: Plan, params: Mapping[Any, Any], grads: Mapping[Any, Any]) -> Found:
-        """A step for arrays that none of the kept steps takes as they are.
-
-        Raises:
-            KeyError, TypeError, ValueError, RuntimeError: see `find`.
-        """
+    def bind(
+        self,
+        algorithm: Algorithm,
+        plan: Plan,
+        params: Mapping[Any, Any],
+        grads: Mapping[Any, Any],
+        shadow: Mapping[Any, Any] | None = None,
+    ) -> Found:
+        """A step for arrays that none of the kept steps takes as they are. For arguments and errors see `find`."""
         if self.is_averaged:
             raise RuntimeError("update: the parameters are the averages, expected the end of `with opt.averaged(...)`")
         self.patterns.check(plan, params, self.counts.names)
-        return Binder(algorithm, plan, self.store, self.counts, self.steps, self._scratch).bind(params, grads)
+        return Binder(algorithm, plan, self.store, self.counts, self.steps, self._scratch).bind(params, grads, shadow)
 
     def bind_evaluation(self, algorithm: Algorithm, plan: Plan, params: Mapping[Any, Any]) -> Found:
         """A step that computes evaluation parameters. It is not kept, and the parameters are their own gradients.
@@ -154,6 +181,7 @@ class Stepper:
         stream: Any,
         rows: Rows | None = None,
         asked: Sequence[str] | None = None,
+        shadow: Mapping[Any, Any] | None = None,
     ) -> bool:
         """Make a step.
 
@@ -165,6 +193,7 @@ class Stepper:
             stream: on a GPU.
             rows: the step's numbers, where they are known already.
             asked: the statistics that a skipped call has to have; if not given, those of the plan.
+            shadow: the other arrays that the step was found for.
 
         Returns:
             Whether it was made: not where an element of the gradients is not finite and such calls are skipped.
@@ -178,7 +207,7 @@ class Stepper:
             return True
         if step.is_stale(self.store):  # another part of this call has made its first step since this was bound
             own, given = (dict(zip(step.key, arrays, strict=True)) for arrays in (params, grads))
-            (step, params, grads), rows = self.bind(algorithm, plan, own, given), None
+            (step, params, grads), rows = self.bind(algorithm, plan, own, given, shadow), None
         engine, norm, coef = step.engine, None, None
         if engine.counter is None and rows is None:  # wrong numbers are an error also where the call is skipped
             rows = plan.rows(algorithm, step.kinds, divisor)
@@ -210,7 +239,7 @@ class Stepper:
         """Take over what the step was bound with, and keep the step."""
         store = step.store
         store.memory.copy(step.beginning)
-        if store.averages is not self.store.averages:  # which other steps have the addresses of
+        if not store.beside.is_same(self.store.beside):  # which other steps have the addresses of
             self.steps.clear()
         self.store = store
         self.counts.add(cohort for cohort, _ in step.kinds)

@@ -7,12 +7,13 @@ import numpy as np
 
 from fastoptim.kernels.launch import Launch
 from fastoptim.kernels.measures import Statistics
+from fastoptim.kernels.random import key_of_name
 from fastoptim.kernels.reductions import Group
 from fastoptim.kernels.stages import Elementwise, Measured
-from fastoptim.kernels.table import END, GRAD, SCALAR_ROW, columns
+from fastoptim.kernels.table import END, GRAD, PARAM, SCALAR_ROW, columns
 from fastoptim.step.array_sums import ArraySums, StatisticsOf
 from fastoptim.step.matrix_step import MatrixStep
-from fastoptim.step.segments import Segment, dtype_groups
+from fastoptim.step.segments import Segment, storage_groups
 
 
 class Part(NamedTuple):
@@ -35,7 +36,7 @@ class StepTable:
     Args:
         segments: all of a step.
         part: those in this table.
-        scalars: the address of the rows of scalars of each dtype.
+        scalars: the address of the rows of scalars of each dtype of computation.
 
     Attributes:
         rows: from the number of a segment to its row.
@@ -44,20 +45,24 @@ class StepTable:
     def __init__(self, segments: Sequence[Segment], part: Part, scalars: Mapping[Any, int]) -> None:
         own = [segments[i] for i in part.members]
         last: Elementwise | Measured = part.stages[-1]
-        operands = 2 + (len(own[0].state) if own else 0)
+        operands = len(own[0].storages) if own else 2
         self._table = np.zeros((len(own), columns(operands, last.per_array)), np.int64)
         self.rows: dict[int, int] = {}
         groups, order = list[Group](), 0
-        for dtype, members in dtype_groups(own):
+        for storages, members in storage_groups(own):
             elements, first = 0, len(self.rows)
             for row, i in enumerate(members, first):
                 segment = own[i]
                 elements += segment.own.size
-                addresses = *segment.state, *(segment.numbers if last.per_array.is_summed else ())
+                addresses = *segment.state, *segment.extra, *(segment.numbers if last.per_array.is_summed else ())
                 self._table[row, GRAD + 1 : GRAD + 1 + len(addresses)] = addresses
+                self._table[row, PARAM] = segment.master
+                if last.per_array.is_keyed:
+                    self._table[row, operands + last.per_array.key_column] = key_of_name(*segment.parts)
                 self._table[row, SCALAR_ROW], self._table[row, END] = segment.row, elements
                 self.rows[part.members[i]] = row
-            groups.append(Group(dtype, operands, self.cell(first, 0), scalars[dtype], len(members), elements, 0))
+            rows_of_scalars = scalars[own[members[0]].dtype]
+            groups.append(Group(storages, self.cell(first, 0), rows_of_scalars, len(members), elements, 0))
         self._statistics = StatisticsOf(own, last.names) if isinstance(last, Measured) else None
         if last.per_array.is_summed:
             self._sums = ArraySums(self._table, groups, last.per_array, max(stage.values for stage in part.stages))

@@ -15,7 +15,7 @@ from fastoptim.kernels.cuda.rows import FLOAT64, array_numbers, row_finder, step
 from fastoptim.kernels.cuda.simulated import simulated
 from fastoptim.kernels.memory import WORD
 from fastoptim.kernels.reduce import BLOCK, LANES
-from fastoptim.kernels.storage import Storage
+from fastoptim.kernels.storage import as_it_is
 from fastoptim.kernels.table import BLOCKS, END, SCALAR_ROW, SUMS, columns
 from fastoptim.kernels.unroll import select
 
@@ -34,13 +34,13 @@ def build_blocks(
         has_clip_norm: whether the last of the step's numbers is clip_coef, which is on the device.
         on_device: read the other numbers from the device's memory, too. Otherwise they are arguments.
     """
-    storages, values = (Storage(dtype),) * operands, kernels.values
+    storages, values = (as_it_is(dtype),) * operands, kernels.values
     size = max(values, 1) * LANES  # a pass may sum nothing
     row_bytes = columns(operands, kernels.per_array) * WORD
     end, blocks_end, sums_at, scalar_row = (row_bytes + x * WORD for x in (END, BLOCKS, SUMS, SCALAR_ROW))
     row_of, word, addresses_at = row_finder(row_bytes, BLOCKS), reader(INT64, 1), reader(INT64, operands)
     with_own_numbers = array_numbers(kernels.per_array, operands, dtype)
-    rows_of, numbers_of, kind = step_numbers(dtype, kernels.scalars, has_clip_norm, on_device)
+    rows_of, numbers_of, kind = step_numbers(dtype, len(kernels.scalars), has_clip_norm, on_device)
     written = len(kernels.written)
     new, summed = select(tuple(range(written))), select(tuple(range(written, written + values)))
     load, store = element_loader(storages, 1), element_storer(storages, 1, kernels.written, kernels.zero_grads)

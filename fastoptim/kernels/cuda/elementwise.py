@@ -14,7 +14,7 @@ from fastoptim.kernels.cuda.memory import SIMULATED, VECTOR, Array
 from fastoptim.kernels.fuse import NOTHING, Fused, signature
 from fastoptim.kernels.notice import compiling
 from fastoptim.kernels.rule import Rule, arguments
-from fastoptim.kernels.storage import Storage
+from fastoptim.kernels.storage import as_it_is
 from fastoptim.kernels.table import END, NO_SUMS, PARAM, PerArray, columns
 
 NUMBERS_READ = "ld", "cvt"  # what is done with the float64 numbers of an array
@@ -41,7 +41,7 @@ class CudaKernels:
 
     def build(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> Source:
         """The kernel for a dtype; see `loops.build`."""
-        storages = (Storage(dtype),) * self.operands
+        storages = (as_it_is(dtype),) * self.operands
         kernel = build(self.rule, self.slots, self.fused, storages, many, on_device, self.per_array, self._writes_state)
         used, is_averaged = used_of(self.rule, self.slots), int(self.fused.ema)
         stored = len(used.writes) + is_averaged if self._writes_state else 1

@@ -12,7 +12,7 @@ from fastoptim.kernels import Kernels
 from fastoptim.kernels.cuda.compile import Code, Source, compile_kernel
 from fastoptim.kernels.fuse import NOTHING, Fused
 from fastoptim.kernels.stages import Elementwise
-from fastoptim.kernels.storage import storage_of
+from fastoptim.kernels.storage import COMPUTED
 
 
 class Report(NamedTuple):
@@ -109,7 +109,9 @@ def inspect(
         numba.core.errors.TypingError: if the rule cannot be compiled or does not keep the dtype.
         RuntimeError: if a part of the CUDA toolkit is not installed, or Numba's simulator takes the compiler's place.
     """
-    own = storage_of(dtype).dtype
+    own = np.dtype(dtype)
+    if own not in COMPUTED:
+        raise TypeError(f"dtype: expected float32 or float64, got {own}")
     source = sources(optimizer, own, slots, many, on_device, fused, statistics)[kernel]
     return report(compile_kernel(source.function, source.signature, cc), own.name, source)
 

@@ -1,0 +1,58 @@
+"""Options about numbers of less bits: which dtype they mean."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fastoptim.kernels.storage import bfloat16
+from fastoptim.settings.fields import Choice, Field
+
+
+class StateDtype(Choice):
+    """The dtype of the state, in words."""
+
+    def check(self, value: Any, fields: Any) -> str | None:
+        word = super().check(value, fields)
+        dtype_of(word)
+        return word
+
+
+class Seed(Field):
+    """An integer that random numbers depend on."""
+
+    def check(self, value: Any, fields: Any) -> int:
+        if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer) or not 0 <= value < 2**64:
+            raise self.refusal("an integer in [0, 2**64)", value)
+        return int(value)
+
+
+def dtype_of(word: str | None) -> np.dtype[Any] | None:
+    """The dtype that a word means.
+
+    Raises:
+        RuntimeError: it is bfloat16, and the package ml_dtypes is not installed.
+    """
+    if word is None:
+        return None
+    return bfloat16() if word == "bfloat16" else np.dtype(word)
+
+
+def is_kahan(values: Mapping[str, Any]) -> bool:
+    """Whether these hyperparameters say that what is lost by rounding is kept."""
+    return bool(values["rounding"] == "kahan")
+
+
+def rounding(default: str) -> Choice:
+    """The option `rounding`."""
+    return Choice((default, "stochastic", "kahan"))
+
+
+def state_dtype(default: None) -> StateDtype:
+    """The option `state_dtype`."""
+    return StateDtype((default, "bfloat16", "float16"))
+
+
+def master(default: None) -> Choice:
+    """The option `master`."""
+    return Choice((default, "float32"))
