@@ -13,7 +13,8 @@ from fastoptim.kernels.fuse import NOTHING, Fused
 from fastoptim.kernels.storage import storage_of
 from fastoptim.step.host import HostEngine
 
-EVERY_OPTION = Fused(*(True,) * len(Fused._fields))
+# All that the kernels for a GPU have, too.
+EVERY_OPTION = Fused(*(True,) * len(Fused._fields))._replace(compensation=False, copy=False, stochastic=False)
 SERIAL_LIMIT = cpu.SERIAL_LIMIT  # elements, up to which one thread works alone
 
 
@@ -36,6 +37,12 @@ def update_pass(cls, dtype=np.float32, fused=NOTHING):
     kernels = cls.kernels.including(fused)
     operands = 2 + len(cls.slots) + fused.ema
     return kernels.on_cpu.pass_for((storage_of(np.dtype(dtype)),) * operands).dispatcher
+
+
+def low_precision_pass(cls, dtype, fused=NOTHING):
+    """The same, where parameter, gradient and state are of one dtype of 16 bits."""
+    kernels = cls.kernels.including(fused)
+    return kernels.on_cpu.pass_for((storage_of(dtype),) * (2 + len(cls.slots))).dispatcher
 
 
 def fused_of(opt):
@@ -86,7 +93,7 @@ def scalar_count(cls, fused=NOTHING):
 
 
 def assembly_of_the_norm(dtype):
-    return assembly_of(reduce.PASSES[np.dtype(dtype)].dispatcher)
+    return assembly_of(reduce.pass_for(storage_of(np.dtype(dtype))).dispatcher)
 
 
 def count_rows(monkeypatch):

@@ -221,7 +221,12 @@ def circular():
         ({True: np.ones(2)}, {}, TypeError, r"params\[True\]: .* str, .*, got True"),
         ({"a\ud800": np.ones(2)}, {}, ValueError, "Unicode"),
         ({"W": [1.0]}, {}, TypeError, r"params\['W'\]: expected a numpy.ndarray, got list"),
-        ({"W": np.ones(2, np.float16)}, {}, TypeError, r"params\['W'\]: expected dtype float32 or float64"),
+        (
+            {"W": np.ones(2, np.int32)},
+            {},
+            TypeError,
+            r"params\['W'\]: expected dtype float32, float64, float16 or bfloat16",
+        ),
         ({"W": np.ones(2, ">f4")}, {}, TypeError, r"params\['W'\]: expected dtype"),
         ({"W": np.ma.ones(2)}, {}, TypeError, "MaskedArray"),
         ({}, {"a": (1, 2)}, TypeError, r"metadata 'a': expected .* got \(1, 2\)"),

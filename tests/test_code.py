@@ -10,7 +10,15 @@ import pytest
 
 import fastoptim
 from fastoptim.kernels.fuse import NOTHING
-from internals import EVERY_OPTION, assembly_of, assembly_of_the_norm, passes_of_sums, update_pass
+from internals import (
+    EVERY_OPTION,
+    assembly_of,
+    assembly_of_the_norm,
+    low_precision_pass,
+    passes_of_sums,
+    update_pass,
+)
+from rounding_in_numpy import BFLOAT16, FLOAT16
 from support import DTYPES, FEW, OPTIMIZERS
 
 needs_x86 = pytest.mark.skipif(
@@ -94,6 +102,20 @@ def test_sums_over_arrays_work_on_vectors(cls, dtype):
         assert re.search(r"\tvaddpd\b.*%[yz]mm", text)
         assert dtype is np.float64 or re.search(r"\tvcvtps2pd\b.*%[yz]mm", text)
     assert not re.search(r"\tvf(?:n?m(?:add|sub))", text)
+
+
+@needs_x86
+@pytest.mark.parametrize("fused", [NOTHING, NOTHING._replace(stochastic=True)], ids=["nearest", "stochastic"])
+@pytest.mark.parametrize("dtype", [BFLOAT16, FLOAT16], ids=str)
+def test_numbers_of_16_bits_are_converted_in_vectors(dtype, fused):
+    """Without gathers, without a conversion through 64 bits, and without a call for float16."""
+    text = assembly_of(low_precision_pass(fastoptim.Adam, dtype, fused))
+    assert re.search(r"\tv?sqrtps\b.*%[xyz]mm", text)
+    widened = r"pmovzxwd|punpcklwd" if dtype == BFLOAT16 else "cvtph2psx?"
+    assert re.search(rf"\tv?(?:{widened})\b.*%[xyz]mm", text)
+    if fused.stochastic:
+        assert re.search(r"\tv?pmul(?:ld|udq)\b.*%[xyz]mm", text)
+    assert not re.search(r"gather|cvtss2sd|cvtps2pd|__(?:extend|trunc)", text)
 
 
 @needs_x86

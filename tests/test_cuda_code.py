@@ -26,7 +26,7 @@ from fastoptim.kernels.cuda.report import report as reported
 from fastoptim.kernels.cuda.report import sources
 from fastoptim.kernels.fuse import NOTHING, Fused
 from fastoptim.kernels.measures import NAMES
-from fastoptim.kernels.storage import FLOAT32, FLOAT64, Storage, storage_of
+from fastoptim.kernels.storage import FLOAT32, FLOAT64, as_it_is, storage_of
 
 CAPABILITIES = [(8, 0), (9, 0)]
 
@@ -123,7 +123,7 @@ def test_a_rule_that_promotes_is_refused():
 @pytest.mark.parametrize("word", transfer.WORDS, ids=str)
 @pytest.mark.parametrize("kernels", [transfer.COPY, transfer.CLEAR], ids=lambda kernels: kernels.rule.__name__)
 def test_copies_and_clears_use_vectors(kernels, word):
-    ptx = compiler.compile_kernel(*build(kernels.rule, 0, NOTHING, (Storage(word),) * 2, True, False), (8, 0)).ptx
+    ptx = compiler.compile_kernel(*build(kernels.rule, 0, NOTHING, (as_it_is(word),) * 2, True, False), (8, 0)).ptx
     if word.itemsize >= 4:  # arrays of float32 and float64 have such words; narrower ones are stored four at a time
         assert re.search(r"st\.global(\.\w+)?\.v(2\.[bu]64|4\.[bu]32)", ptx)
     assert not re.search(r"\.local\b|\.f(32|64)\b", ptx)
@@ -131,7 +131,7 @@ def test_copies_and_clears_use_vectors(kernels, word):
 
 def test_operands_have_a_storage_each():
     assert storage_of(np.float32) is FLOAT32
-    with pytest.raises(TypeError, match="expected float32 or float64, got int64"):
+    with pytest.raises(TypeError, match="expected float32, float64, float16 or bfloat16, got int64"):
         storage_of(int)
     with pytest.raises(TypeError, match="float16"):
         cuda.inspect(fastoptim.SGD, np.float16)

@@ -120,7 +120,7 @@ def test_two_that_are_pickled_together_keep_their_layout(params):
         ({1}, "mapping.*set"),
         ([1], r"params\[0\].*int; numbers are immutable"),
         ({"W": 1.0}, r"params\['W'\].*float"),
-        ({"W": np.ones(3, int)}, r"params\['W'\].*float32 or float64.*int64"),
+        ({"W": np.ones(3, int)}, r"params\['W'\].*float32, float64, float16 or bfloat16.*int64"),
         ({"W": np.ones(3, ">f4")}, r"params\['W'\]"),
     ],
 )

@@ -42,7 +42,7 @@ def test_every_hyperparameter_and_option_with_its_default(cls):
     text = text_of(cls)
     for name, parameter in inspect.signature(cls).parameters.items():
         if parameter.kind is parameter.KEYWORD_ONLY:
-            assert f"\n |      {name}={parameter.default}: " in text
+            assert f"\n |      {name}={parameter.default!r}: " in text
         else:
             assert f"{name}={parameter.default!r}" in text
             assert f"{name}:" in text or f"{name}," in text

@@ -203,7 +203,7 @@ def test_memory(params):
         use, numbers = cls().memory(params), len(cls.array_slots) - len(cls.shared_slots)
         if cls.matrices is None:
             state = len(cls.slots) * size + 8 * (numbers * len(params) + len(cls.shared_slots))
-            assert use == (size, state, 0, 0)
+            assert use == (size, state, 0, 0, 0)
         assert use.total == size + use.state
     use = fastoptim.Adam(ema=0.9, accumulate=2).memory(list(params.values()))
     assert (use.averages, use.accumulated, use.total) == (size, size, 5 * size)

@@ -196,6 +196,10 @@ WRONG = {
     "groups": [3, "W", [("W", {})], {"W": 3}, {"b": 0.1}, {"W": None}, {3: {"lr": 0.1}}, {1: {}}],
     "frozen": [3, None, b"W", ["W", 3], {"W"}, {"W": 1}, lambda step: "W"],
     "capturable": SWITCH,
+    "master": ["bfloat16", True, np.float32, 1],
+    "state_dtype": ["float64", "8", np.float16, True],
+    "rounding": ["up", None, True],
+    "seed": [-1, 1.5, None, 2**64, True, "1"],
     "statistics": ["norm", ("nan", "nan"), ["nan", 3], 1, None, {"nan"}],
     "adamw": [None, 3, True, ["b*", 3], {"b*": 1}, lambda name: True],
 }
