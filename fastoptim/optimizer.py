@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from fastoptim.arrays.devices import memory_of
 from fastoptim.arrays.flat import FlatDict
 from fastoptim.arrays.layout import Layout
-from fastoptim.arrays.memory import Array
+from fastoptim.arrays.memory import HOST, Array
 from fastoptim.arrays.named import ByName, both_by_name, by_name
 from fastoptim.kernels.measures import Statistics
 from fastoptim.settings.algorithm import Algorithm, subclasses
@@ -241,9 +241,12 @@ class Optimizer(Algorithm):
 
         Raises:
             ValueError: if the device is neither.
-            RuntimeError: if "cuda" cannot be had; it says what is missing.
+            RuntimeError: if "cuda" cannot be had; it says what is missing. Or there is state of 16 bits, or a master.
         """
         memory = memory_of(device)
+        store = self._stepper.store
+        if memory is not HOST and (store.state_dtype or store.beside.master or store.beside.compensation):
+            raise RuntimeError("to('cuda'): expected no state of 16 bits and no masters, which are for the CPU alone")
         accumulator = self._accumulator.moved(memory)
         self._stepper.move(memory)
         self._accumulator = accumulator
@@ -280,7 +283,10 @@ class Optimizer(Algorithm):
         self._stepper.take(counts, store)
         self._accumulator = accumulator
         for name, value in values.items():
-            setattr(self, name, value)
+            if isinstance(value, LossScale) and isinstance(self.grad_scale, LossScale):
+                self.grad_scale.take(value)  # so that a training loop that holds it goes on with it
+            else:
+                setattr(self, name, value)
 
     @classmethod
     def _relatives(cls) -> Mapping[str, type[Declared]]:

@@ -194,6 +194,8 @@ def test_what_is_no_shadow(text, rng):
     assert snapshot(opt, params, grads) == before
     with pytest.raises(ValueError, match="shadow: expected None"):
         Adam(master="float32").update(params, grads, shadow={"W": np.zeros((4, 3), BFLOAT16)})
+    with pytest.raises(ValueError, match="shadow: expected None, or another rounding"):
+        Adam(rounding="kahan").update(params, grads, shadow={"W": np.zeros((4, 3), BFLOAT16)})
 
 
 @pytest.mark.parametrize("dtype", HALVES)
@@ -337,11 +339,13 @@ def test_small_steps_are_lost_by_rounding_to_the_nearest_alone():
         assert abs(ends[name] - 0.98) < 0.003, name
 
 
+@pytest.mark.parametrize("cls", [Adam, LAMB])
 @pytest.mark.parametrize("dtype", HALVES)
-def test_what_is_lost_is_kept(dtype, rng):
+def test_what_is_lost_is_kept(dtype, cls, rng):
     """The parameter and its rest together are the number that the next step begins with."""
     params = arrays(rng, dtype)
-    opt, plain = Adam(lr=1e-3, rounding="kahan", clip_norm=1.0), Adam(lr=1e-3, clip_norm=1.0)
+    opt, plain = cls(lr=1e-3, rounding="kahan", clip_norm=1.0), cls(lr=1e-3, clip_norm=1.0)
+    assert opt.memory(params).masters == sum(p.nbytes for p in params.values())
     rests = {name: np.zeros(p.shape, dtype) for name, p in params.items()}
     for step in range(20):
         grads = arrays(rng, dtype)
@@ -353,7 +357,7 @@ def test_what_is_lost_is_kept(dtype, rng):
             rests[name] = np.array(to_nearest(full[name] - p.astype(F4), dtype))
         if step == 10:
             saved = copy.deepcopy(opt.state_dict())
-            opt = Adam()
+            opt = cls()
             opt.load_state_dict(saved)
     for name, rest in rests.items():
         assert_same_bits(opt.state_dict()["compensation"][name], rest, name)
@@ -406,6 +410,11 @@ def test_loss_scale_follows_the_gradients(rng, tmp_path):
     other.load_state_dict(copy.deepcopy(opt.state_dict()))
     assert vars(other.grad_scale) == vars(scale)
     assert other.grad_scale is not scale
+    held = LossScale()
+    other = Adam(grad_scale=held, skip_nonfinite=True)
+    other.load_state_dict(copy.deepcopy(opt.state_dict()))
+    assert other.grad_scale is held
+    assert vars(held) == vars(scale)
 
 
 def test_loss_scale_with_accumulated_gradients(rng):

@@ -56,6 +56,10 @@ class LossScale:
             if isfinite(larger) and larger < HIGHEST:
                 self.value = larger
 
+    def take(self, other: "LossScale") -> None:
+        """Go on with the numbers of another one."""
+        vars(self).update(vars(other))
+
     def as_data(self) -> dict[str, Any]:
         """What JSON can hold."""
         return {"loss_scale": dict(vars(self))}

@@ -184,10 +184,16 @@ class Binder(NamedTuple):
         Raises:
             TypeError
         """
-        options = {"shadow": shadow, "master": self.plan.has_masters or None, "state_dtype": self.store.state_dtype}
-        for name, value in options.items():
-            if value is not None:
-                raise TypeError(f"{name}: expected None for arrays on a GPU")
+        plan = self.plan
+        expected = {
+            "shadow: expected None": shadow is not None,
+            "master: expected None": plan.has_masters,
+            "state_dtype: expected None": self.store.state_dtype is not None,
+            "rounding: expected 'nearest'": plan.is_at_random or plan.is_kahan,
+        }
+        for text, is_on in expected.items():
+            if is_on:
+                raise TypeError(f"{text} for arrays on a GPU")
 
     def _check_no_masters(self) -> None:
         """Refuse a shadow where there can be none.
@@ -197,6 +203,8 @@ class Binder(NamedTuple):
         """
         if self.plan.has_masters:
             raise ValueError("shadow: expected None, as with `master` the parameters themselves are what is rounded")
+        if self.plan.is_kahan:
+            raise ValueError("shadow: expected None, or another rounding than 'kahan'")
         if self.plan.matrix_stages:
             raise TypeError(f"shadow: expected None, as {type(self.algorithm).__name__} updates matrices by a function")
 

@@ -18,7 +18,7 @@ class MemoryUse(NamedTuple):
         params: the parameters themselves.
         state: the optimizer's slots.
         averages: of `ema`.
-        masters: of `master`.
+        masters: of `master`; or what `rounding="kahan"` keeps.
         accumulated: the summed gradients of `accumulate`.
     """
 
@@ -57,6 +57,7 @@ def memory_use(
     slots = size if dtype is None else size - in_float32 + in_float32 // F4.itemsize * dtype.itemsize
     state = len(algorithm.stored_slots) * slots + shaped.nbytes(computed, algorithm.state_shape)
     has_averages, has_sums = algorithm.ema is not None, algorithm.accumulate > 1
-    masters = sum(computed[name].nbytes for name, info in own.items() if info.dtype != computed[name].dtype)
-    masters *= algorithm.master is not None
+    halves = {name: info for name, info in own.items() if info.dtype != computed[name].dtype}
+    masters = sum(computed[name].nbytes for name in halves) if algorithm.master is not None else 0
+    masters += sum(info.nbytes for info in halves.values()) if algorithm.rounding == "kahan" else 0
     return MemoryUse(sum(info.nbytes for info in infos.values()), state, has_averages * size, masters, has_sums * size)
