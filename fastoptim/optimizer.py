@@ -165,7 +165,9 @@ class Optimizer(Algorithm):
             assert isinstance(grads, Mapping)
         try:
             if self.accumulate > 1 or self._accumulator.micro_steps:
-                self._notice(micro_step(stepper, self._accumulator, self, params, grads, stream, shadow))
+                made = micro_step(stepper, self._accumulator, self, params, grads, stream, shadow)
+                if isinstance(self.grad_scale, LossScale):
+                    self.grad_scale.follow(made)
                 return
             plan = stepper.planned
             if plan is None or not plan.is_usual or shadow is not None:
@@ -181,14 +183,11 @@ class Optimizer(Algorithm):
             if step.is_plain:  # as `run` does, but without one more call
                 step.run_plain(self, plan)
             else:
-                self._notice(stepper.run(self, plan, found, float(self.grad_scale), stream, shadow=shadow))
+                made = stepper.run(self, plan, found, float(self.grad_scale), stream, shadow=shadow)
+                if isinstance(self.grad_scale, LossScale):
+                    self.grad_scale.follow(made)
         except WrongScalarsError as error:
             raise self.complaint(error) from error.__cause__
-
-    def _notice(self, made: bool) -> None:
-        """Tell a loss scale whether a call was made, or skipped."""
-        if isinstance(self.grad_scale, LossScale):
-            self.grad_scale.follow(made)
 
     def warmup(self, params: ByName) -> None:
         """Compile what `update(params, ...)` and `averaged(params)` need, or load it from the cache; change nothing.

@@ -32,7 +32,7 @@ class Beside(NamedTuple):
 
     def is_same(self, other: "Beside") -> bool:
         """Whether the arrays of both are the very same."""
-        return all(own is theirs for own, theirs in zip(self, other, strict=True))
+        return self is other or all(own is theirs for own, theirs in zip(self, other, strict=True))
 
 
 class Grown(NamedTuple):
