@@ -65,6 +65,21 @@ def test_any_two_dtypes(param, grad, rng):
         rounded_after_each_step(opt, plain, params, arrays(rng, grad), param)
 
 
+@pytest.mark.parametrize("dtype", HALVES)
+def test_every_kind_of_number_is_rounded(dtype):
+    """All upper halves of float32, and below them what lies at a tie, beside one, and at the ends; for float16, too."""
+    upper = np.arange(2**16, dtype=np.uint32)[:, None] << np.uint32(16)
+    lower = [0, 1, 0x0FFF, 0x1000, 0x1001, 0x3000, 0x7FFF, 0x8000, 0x8001, 0xFFFF]
+    numbers = (upper | np.array(lower, np.uint32)).view(F4).ravel()
+    params = {"w": np.zeros(numbers.size, dtype)}
+    with np.errstate(invalid="ignore"):
+        SGD(lr=1.0).update(params, {"w": -numbers})
+        expected, found = to_nearest(numbers, dtype).astype(F4), params["w"].astype(F4)
+    is_nan = np.isnan(numbers)
+    assert np.isnan(found[is_nan]).all()
+    assert (found[~is_nan] == expected[~is_nan]).all()
+
+
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("dtype", HALVES)
 def test_options(dtype, options, rng):
@@ -180,6 +195,7 @@ SHADOWS = {
     "expected float32 or less bits": lambda p, g: {"W": np.ones((4, 3))},
     "expected a numpy.ndarray, got list": lambda p, g: {"W": [1.0]},
     "expected a mapping": lambda p, g: 3,
+    "a multiple of 2": lambda p, g: {"W": LAYOUTS["unaligned"](np.zeros((4, 3), BFLOAT16))},
     "read-only": lambda p, g: {"W": np.broadcast_to(np.zeros((), BFLOAT16), (4, 3))},
 }
 
