@@ -165,8 +165,29 @@ def test_masters_are_for_parameters_of_16_bits_alone(rng):
     assert opt.masters is None
     with pytest.raises(TypeError, match="expected a dtype of 16 bits"):
         Prodigy(master="float32").update(params, params)
-    with pytest.raises(TypeError, match="as Muon updates matrices"):
-        fastoptim.Muon(master="float32").update({"W": random(rng, (3, 4), BFLOAT16)}, {"W": random(rng, (3, 4), F4)})
+    with pytest.raises(TypeError, match="expected a dtype of 16 bits"):
+        Prodigy(rounding="kahan").update(params, params)
+
+
+@pytest.mark.parametrize("options", [{"master": "float32"}, {"rounding": "kahan"}, {"state_dtype": "float16"}, {}])
+@pytest.mark.parametrize("cls", [cls for cls in OPTIMIZERS if cls.matrices is not None])
+def test_what_functions_of_matrices_cannot_have(cls, options, rng):
+    params, grads = arrays(rng, BFLOAT16), arrays(rng, F4)
+    opt, shadow = cls(**options), None if options else arrays(rng, FLOAT16)
+    before = snapshot(opt, params, grads)
+    with pytest.raises(
+        TypeError, match=f"{next(iter(options), 'shadow')}: expected .*as {cls.__name__} updates matrices"
+    ):
+        opt.update(wide(params) if shadow else params, grads, shadow=shadow)
+    assert snapshot(opt, params, grads) == before
+
+
+def test_a_shadow_where_no_name_takes_part(rng):
+    params, shadow, opt = arrays(rng, F4), arrays(rng, BFLOAT16), Adam()
+    before = snapshot(opt, shadow)
+    for _ in range(2):
+        opt.update(params, dict.fromkeys(params), shadow=shadow)
+    assert snapshot(opt, shadow) == before
 
 
 @pytest.mark.parametrize("options", [{}, *OPTIONS, {"accumulate": 2}, {"frozen": "s"}])

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastoptim.arrays.memory import Array
-from fastoptim.kernels.storage import EXPECTED, is_stored
+from fastoptim.kernels.storage import EXPECTED, computed_in, is_stored
 
 NUMBERS = (int, float, np.generic)
 
@@ -73,6 +73,16 @@ class TensorInfo(NamedTuple):
         """What an array of another dtype is whose elements lie in the same order, with the same gaps."""
         before, after = self.dtype.itemsize, dtype.itemsize
         return self._replace(dtype=dtype, strides=tuple(stride * after // before for stride in self.strides))
+
+    @property
+    def as_computed(self) -> "TensorInfo":
+        """The same in the dtype in which such parameters are updated."""
+        return self.of_dtype(computed_in(self.dtype))
+
+    @property
+    def is_half(self) -> bool:
+        """Whether it has less bits than that."""
+        return computed_in(self.dtype) != self.dtype
 
     def has_elements_of(self, other: "TensorInfo") -> bool:
         """Whether both, of one shape, are the same elements."""

@@ -1,11 +1,11 @@
 """What a checkpoint file says.
 
-The file holds the arrays "params/<name>", "slots/<slot>/<name>", "ema/<name>", "master/<name>" and "gradients/<name>",
-so that any reader of safetensors finds the parameters. Its `__metadata__` has two entries: "fastoptim", a JSON text
-with everything that is not an array, and "crc32", eight hexadecimal digits. They are zlib's CRC-32 of the header that
-`header` makes with zeros for these digits, and of the arrays in the order of `in_order`. The checksum finds damage. It
-is not a signature, because a forger can compute it, too. So `load` checks everything that it takes from there, and
-nothing in a file is ever executed.
+The file holds the arrays "params/<name>", "slots/<slot>/<name>" and "ema/<name>", "master/<name>",
+"compensation/<name>", "gradients/<name>", so that any reader of safetensors finds the parameters. Its `__metadata__`
+has two entries: "fastoptim", a JSON text with everything that is not an array, and "crc32", eight hexadecimal digits.
+They are zlib's CRC-32 of the header that `header` makes with zeros for these digits, and of the arrays in the order of
+`in_order`. The checksum finds damage. It is not a signature, because a forger can compute it, too. So `load` checks
+everything that it takes from there, and nothing in a file is ever executed.
 """
 
 import importlib

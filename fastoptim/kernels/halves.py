@@ -82,20 +82,12 @@ def hashed(builder: Any, i: Any, key: Any) -> Any:
     return builder.xor(x, builder.lshr(x, I32(16)))
 
 
-def _widening(generate: Generate) -> Any:
+def _converting(generate: Generate, result: Any, argument: Any) -> Any:
     @intrinsic
-    def widen(typing_context: Any, bits: Any) -> Any:
-        return types.float32(types.uint16), lambda context, builder, signature, values: generate(builder, values[0])
+    def convert(typing_context: Any, number: Any) -> Any:
+        return result(argument), lambda context, builder, signature, values: generate(builder, values[0])
 
-    return widen
-
-
-def _rounding(generate: Generate) -> Any:
-    @intrinsic
-    def narrow(typing_context: Any, number: Any) -> Any:
-        return types.uint16(types.float32), lambda context, builder, signature, values: generate(builder, values[0])
-
-    return narrow
+    return convert
 
 
 def _dithering(generate: Callable[[Any, Any, Any], Any]) -> Any:
@@ -126,8 +118,12 @@ def _multiplied(typing_context: Any, random: Any, factor: Any) -> Any:
 
 
 _dither_to_bfloat16, _dither_to_float16 = _dithering(dithered_bfloat16), _dithering(dithered_float16)
-_widen_bfloat16, _round_to_bfloat16 = _widening(widened_bfloat16), _rounding(rounded_to_bfloat16)
-_widen_float16, _round_to_float16 = _widening(widened_float16), _rounding(rounded_to_float16)
+_widen_bfloat16, _widen_float16 = (
+    _converting(generate, types.float32, types.uint16) for generate in (widened_bfloat16, widened_float16)
+)
+_round_to_bfloat16, _round_to_float16 = (
+    _converting(generate, types.uint16, types.float32) for generate in (rounded_to_bfloat16, rounded_to_float16)
+)
 
 # Functions around the intrinsics, for closures: see kernels/memory.py.
 

@@ -40,7 +40,7 @@ class LossScale:
     value: float
 
     def __init__(self, initial: float = 2.0**16, growth: float = 2.0, interval: int = 2000) -> None:
-        self.value = _checked("initial", _value_field(), initial)
+        self.value = _checked("initial", Number(1.0, "a number in [1e-30, 1e30)", LOWEST, HIGHEST), initial)
         self.growth = _checked("growth", Number(2.0, "a finite number > 1", 1.0, open_below=True), growth)
         self.interval = _checked("interval", Count(1), interval)
         self.steps = 0
@@ -85,10 +85,6 @@ class LossScale:
 
     def __repr__(self) -> str:
         return f"LossScale(value={self.value:g}, growth={self.growth:g}, interval={self.interval}, steps={self.steps})"
-
-
-def _value_field() -> Number:
-    return Number(1.0, "a number in [1e-30, 1e30)", low=LOWEST, high=HIGHEST)
 
 
 def _checked(name: str, field: Field, value: Any) -> Any:

@@ -35,7 +35,6 @@ class Plan:
             are no such.
         has_masters: whether parameters of 16 bits have masters.
         is_kahan: whether what parameters of 16 bits lose is kept.
-        is_at_random: whether they are rounded at random.
         is_usual: whether it is for calls of `update` without anything else.
         per_array: what a step has for each array beside its elements.
         by_array: whether each array needs a segment of its own.
@@ -89,12 +88,11 @@ class Plan:
         fused = self.fused
         copying = fused._replace(compensation=True) if self.is_kahan else fused._replace(copy=True)
         self.stages, self.matrix_stages = self._with_options(stages, fused), self._with_options(matrix_stages, fused)
-        self.is_at_random = self.fused.stochastic
         has_copies = self.has_masters or shadows or self.is_kahan
         self.copying_stages = self._with_options(stages, copying) if has_copies else []
         self.per_array: PerArray = self.stages[-1].per_array
-        self.by_array = self.per_array.is_summed or bool(matrix_stages) or self.is_at_random
-        self.in_order = len(stages) > 1 or bool(matrix_stages) or self.is_at_random
+        self.by_array = self.per_array.is_summed or bool(matrix_stages) or fused.stochastic
+        self.in_order = len(stages) > 1 or bool(matrix_stages) or fused.stochastic
         self._scalar_count = stages[-1].scalar_count
         self.is_usual = not (accumulates or shadows)
         self.is_direct = self.is_usual and not (self.capturable or self.frozen)

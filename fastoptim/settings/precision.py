@@ -1,6 +1,5 @@
 """Options about numbers of less bits: which dtype they mean."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -36,11 +35,6 @@ def dtype_of(word: str | None) -> np.dtype[Any] | None:
     if word is None:
         return None
     return bfloat16() if word == "bfloat16" else np.dtype(word)
-
-
-def is_kahan(values: Mapping[str, Any]) -> bool:
-    """Whether these hyperparameters say that what is lost by rounding is kept."""
-    return bool(values["rounding"] == "kahan")
 
 
 def rounding(default: str) -> Choice:

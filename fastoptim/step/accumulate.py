@@ -8,7 +8,6 @@ from fastoptim.arrays.flat import FlatDict, extended
 from fastoptim.arrays.layout import Kind, Layout, kind_of
 from fastoptim.arrays.memory import HOST, Memory
 from fastoptim.arrays.overlap import check_apart
-from fastoptim.kernels.storage import computed_in
 from fastoptim.settings.algorithm import Algorithm
 from fastoptim.settings.plan import Plan
 from fastoptim.state.saved import arrays_in, copy_from, counts
@@ -47,8 +46,7 @@ class Accumulator:
         if sums is not None and alike and params.keys() <= sums.keys():
             return sums
         infos = {name: info_of(array, f"params[{name!r}]") for name, array in params.items()}
-        computed = {name: info.of_dtype(computed_in(info.dtype)) for name, info in infos.items()}
-        kinds: dict[Any, Kind] = {name: kind_of(info) for name, info in computed.items()}
+        kinds: dict[Any, Kind] = {name: kind_of(info.as_computed) for name, info in infos.items()}
         on_device = any(info.device is not None for info in infos.values())
         memory = memory_of("cuda") if on_device else HOST
         return extended(sums, params.layout if type(params) is FlatDict else None, kinds, memory)

@@ -8,7 +8,6 @@ from fastoptim.arrays.devices import info_of
 from fastoptim.arrays.flat import FlatDict
 from fastoptim.arrays.layout import Kind, Layout, kind_of
 from fastoptim.arrays.named import ByName, by_name
-from fastoptim.kernels.storage import computed_in
 from fastoptim.settings.algorithm import Algorithm
 from fastoptim.settings.patterns import first_match
 from fastoptim.step.checks import check_like
@@ -59,7 +58,7 @@ def _averages(averages: FlatDict, arrays: dict[Any, Any]) -> Replacement:
         if name not in averages:
             raise KeyError(f"{what}: expected a parameter that was updated, it has no average")
         found = info_of(array, what)
-        check_like(found.of_dtype(computed_in(found.dtype)), what, *kinds[name][:2])
+        check_like(found.as_computed, what, *kinds[name][:2])
         own[name] = kind_of(found)
     memory = averages.memory
     return Replacement(memory, arrays, own, lambda: memory.copy((arrays[name], averages[name]) for name in arrays))

@@ -22,6 +22,7 @@ from fastoptim.step.bound import Arrays, BoundStep, Engine
 from fastoptim.step.cache import BoundSteps, Found
 from fastoptim.step.checks import as_gradient, as_param, check_names, check_zeroed, infos_of, shadows_of
 from fastoptim.step.host import HostEngine
+from fastoptim.step.low_precision import beside, check_precision
 from fastoptim.step.matrix_step import MatrixStep
 from fastoptim.step.segments import Segment
 from fastoptim.step.staged import Scratch
@@ -85,20 +86,18 @@ class Binder(NamedTuple):
         if known is not None and takes_shadow(known, shadow):
             return known
         own, gradients = infos_of(call.names, call.params, call.grads)
-        for name, info in _as_computed(call.names, own).items():
-            self.store.check(name, info, self.algorithm.state_shape)
+        infos = dict(zip(call.names, own, strict=True))
+        for name, info in infos.items():
+            self.store.check(name, info.as_computed, self.algorithm.state_shape)
         zeroing = self.plan.fused.zero_grads
         if zeroing:
             check_zeroed(call.names, gradients)
         check_apart(call.names, own, gradients, zeroing)
         on_device = any(map(on_gpu, call.params))
         memory = memory_of("cuda") if on_device else self.store.memory if not call.names else HOST
-        if memory is not HOST:
-            self._check_on_gpu(shadow)
-        self._check_masters(call.names, own)
+        check_precision(self.algorithm, self.plan, self.store, infos, shadow, memory is not HOST)
         shadows: list[TensorInfo] = []
         if shadow is not None:
-            self._check_no_masters()
             shadows = shadows_of(shadow, call.names, own)
             for label, others in ("params", own), ("grads", gradients):
                 check_apart(call.names, shadows, others, labels=("shadow", label), may_be_same=False)
@@ -110,11 +109,12 @@ class Binder(NamedTuple):
     ) -> Found:
         """A step for arrays that have passed every check."""
         is_whole = call.layout is not None and len(call.names) == len(call.layout.slices)
-        infos, shapes = _as_computed(call.names, own), self.algorithm.state_shape
-        beside = self._beside(call.names, own)
-        is_simple = not (self.plan.by_array or self.plan.shadows or beside.keys() - {"ema"})
+        there = beside(self.plan, dict(zip(call.names, own, strict=True)))
+        infos = {name: info.as_computed for name, info in zip(call.names, own, strict=True)}
+        shapes = self.algorithm.state_shape
+        is_simple = not (self.plan.by_array or self.plan.shadows or there.keys() - {"ema"})
         like = call.layout if is_whole and is_simple else None
-        grown = self.store.including(infos, memory, shapes, like, beside, in_order=self.plan.in_order)
+        grown = self.store.including(infos, memory, shapes, like, there, in_order=self.plan.in_order)
         kinds, rows = self._kinds(infos)
         segments = (
             self._flat_segments(like, call, grown.store, memory) if like is not None and len(kinds) <= 1 else None
@@ -161,71 +161,8 @@ class Binder(NamedTuple):
             counter.fill(self.algorithm.hyperparameters(), dtypes, lambda t: plan.row_at(self.algorithm, t))
         return GpuEngine(segments, plan.stages, row_count, plan.needs_norm, counter)
 
-    def _beside(self, names: Arrays, params: list[TensorInfo]) -> dict[str, dict[Any, np.dtype[Any]]]:
-        """Which parameters have what beside their state, and of which dtypes."""
-        plan, found = self.plan, dict[str, dict[Any, np.dtype[Any]]]()
-        dtypes = {name: info.dtype for name, info in zip(names, params, strict=True)}
-        if plan.fused.ema:
-            found["ema"] = {name: computed_in(dtype) for name, dtype in dtypes.items()}
-        halves = {name: dtype for name, dtype in dtypes.items() if computed_in(dtype) != dtype}
-        if halves and plan.has_masters:
-            found["master"] = {name: computed_in(dtype) for name, dtype in halves.items()}
-        if halves and plan.is_kahan:
-            found["compensation"] = halves
-        return found
-
-    def _has_master(self, param: TensorInfo) -> bool:
-        """Whether steps are made on a master, and rounded to this parameter."""
-        return self.plan.has_masters and computed_in(param.dtype) != param.dtype
-
-    def _check_on_gpu(self, shadow: Any) -> None:
-        """Refuse what the kernels for a GPU cannot do yet.
-
-        Raises:
-            TypeError
-        """
-        plan = self.plan
-        expected = {
-            "shadow: expected None": shadow is not None,
-            "master: expected None": plan.has_masters,
-            "state_dtype: expected None": self.store.state_dtype is not None,
-            "rounding: expected 'nearest'": plan.is_at_random or plan.is_kahan,
-        }
-        for text, is_on in expected.items():
-            if is_on:
-                raise TypeError(f"{text} for arrays on a GPU")
-
-    def _check_no_masters(self) -> None:
-        """Refuse a shadow where there can be none.
-
-        Raises:
-            TypeError, ValueError
-        """
-        if self.plan.has_masters:
-            raise ValueError("shadow: expected None, as with `master` the parameters themselves are what is rounded")
-        if self.plan.is_kahan:
-            raise ValueError("shadow: expected None, or another rounding than 'kahan'")
-        if self.plan.matrix_stages:
-            raise TypeError(f"shadow: expected None, as {type(self.algorithm).__name__} updates matrices by a function")
-
-    def _check_masters(self, names: Arrays, params: list[TensorInfo]) -> None:
-        """Refuse masters where they cannot be.
-
-        Raises:
-            TypeError
-        """
-        having = [self._has_master(info) for info in params]
-        if not any(having):
-            return
-        owner, plan = type(self.algorithm).__name__, self.plan
-        if plan.matrix_stages:
-            raise TypeError(f"master: expected None, as {owner} updates matrices by a function")
-        if not all(having) and any(stage.is_over_all for stage in plan.stages[:-1]):
-            name = names[having.index(False)]
-            raise TypeError(f"params[{name!r}]: expected a dtype of 16 bits, as others have, as {owner} sums over all")
-
     def _parts(self, segments: list[Segment], store: StateStore) -> list[Part]:
-        """The segments that follow the rule, those that do so on a master, and each matrix that does not."""
+        """The segments that follow the rule, those that have one more operand, and each matrix that does not."""
         algorithm, plan = self.algorithm, self.plan
         if algorithm.matrices is None:
             copying = [i for i, each in enumerate(segments) if each.extra]
@@ -260,15 +197,16 @@ class Binder(NamedTuple):
                 state = (*state, store.memory.address(store.averages[name]))
             storages = _storages(param, grad, own.dtype, len(store.slots), len(state))
             master, extra = 0, tuple[int, ...]()
-            masters: Mapping[Any, Any] = store.beside.master or {}
-            rests: Mapping[Any, Any] = store.beside.compensation or {}
-            if self.plan.has_masters and name in masters:
-                master, extra = store.memory.address(masters[name]), (0,)
+            if self.plan.has_masters and param.is_half:
+                assert store.beside.master is not None
+                master, extra = store.memory.address(store.beside.master[name]), (0,)
                 storages = storage_of(computed_in(param.dtype)), *storages[1:], storages[0]
             elif shadow is not None:
                 extra, storages = (0,), (*storages, storage_of(shadow.dtype))
-            elif self.plan.is_kahan and name in rests:
-                extra, storages = (store.memory.address(rests[name]),), (*storages, storages[0].of_rests)
+            elif self.plan.is_kahan and param.is_half:
+                assert store.beside.compensation is not None
+                rest = store.memory.address(store.beside.compensation[name])
+                extra, storages = (rest,), (*storages, storages[0].of_rests)
             parts = {name: (0, own.size)}
             segments.append(Segment(param, grad, master, shadow, own, storages, state, extra, of_array, row, parts))
         return segments
@@ -305,11 +243,6 @@ def takes_shadow(found: Found, shadow: Mapping[Any, Any] | None) -> bool:
     except (KeyError, TypeError, AttributeError):  # binding says what is wrong
         return False
     return step.engine.takes_shadow(arrays, params, grads)
-
-
-def _as_computed(names: Arrays, infos: list[TensorInfo]) -> dict[Any, TensorInfo]:
-    """What parameters would be in the dtype in which they are updated, which is that of their state."""
-    return {name: info.of_dtype(computed_in(info.dtype)) for name, info in zip(names, infos, strict=True)}
 
 
 def _storages(

@@ -41,7 +41,7 @@ class BoundMatrix:
     def run(self, param: Any, numbers: Sequence[float]) -> None:
         """Make the step, with all rows of the step's numbers."""
         own = self._segment.own
-        update = np.empty(own.size, own.dtype)
+        update = np.empty(own.size, self._segment.dtype)  # the state's may be another
         set_cell(self._table.cell(0, GRAD + 1), int(update.ctypes.data))
         self._before.run()
         self._step.run(param, view_of(update, own.shape, own.axes), numbers[self._row])

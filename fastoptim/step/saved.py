@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from fastoptim.settings.algorithm import Algorithm
 from fastoptim.settings.data import as_data
-from fastoptim.settings.precision import dtype_of, is_kahan
+from fastoptim.settings.precision import dtype_of
 from fastoptim.state.counts import StepCounts
 from fastoptim.state.loading import load_store
 from fastoptim.state.shaped import Shapes
@@ -85,7 +85,8 @@ def loaded(
     make_store = load_store(present, saved, kinds, saved["steps"], shapes)
     make_accumulator = accumulator.load(saved, kinds, present.memory)
     new, store = make_accumulator(), make_store()
-    for name, is_on in ("ema", values["ema"]), ("master", values["master"]), ("compensation", is_kahan(values)):
-        if is_on in (None, False):
-            store = store.without(name)
+    is_on = {name: values[name] is not None for name in ("ema", "master")}
+    is_on["compensation"] = values["rounding"] == "kahan"
+    for name in [name for name, each in is_on.items() if not each]:
+        store = store.without(name)
     return counts, store, new

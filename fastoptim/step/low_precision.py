@@ -1,0 +1,64 @@
+"""What parameters of 16 bits have beside their state, and what cannot go together with less bits."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fastoptim.arrays.info import TensorInfo
+from fastoptim.settings.algorithm import Algorithm
+from fastoptim.settings.plan import Plan
+from fastoptim.state.store import StateStore
+
+
+def beside(plan: Plan, params: Mapping[Any, TensorInfo]) -> dict[str, dict[Any, np.dtype[Any]]]:
+    """Which parameters have an array of `Beside`, by its names, and of which dtype."""
+    found = dict[str, dict[Any, np.dtype[Any]]]()
+    computed = {name: info.as_computed.dtype for name, info in params.items()}
+    halves = {name: info.dtype for name, info in params.items() if info.is_half}
+    if plan.fused.ema:
+        found["ema"] = computed
+    if halves and plan.has_masters:
+        found["master"] = {name: computed[name] for name in halves}
+    if halves and plan.is_kahan:
+        found["compensation"] = halves
+    return found
+
+
+def check_precision(
+    algorithm: Algorithm, plan: Plan, store: StateStore, params: Mapping[Any, TensorInfo], shadow: Any, on_device: bool
+) -> None:
+    """Refuse what the kernels cannot do with these parameters.
+
+    Args:
+        algorithm: the optimizer.
+        plan: what its options come to.
+        store: its state.
+        params: what the parameters are.
+        shadow: the other arrays that these are rounded to, or None.
+        on_device: whether they are on a GPU.
+
+    Raises:
+        TypeError, ValueError
+    """
+    if shadow is not None and plan.has_masters:
+        raise ValueError("shadow: expected None, as with `master` the parameters themselves are what is rounded")
+    if shadow is not None and plan.is_kahan:
+        raise ValueError("shadow: expected None, or another rounding than 'kahan'")
+    halves = [info.is_half for info in params.values()]
+    is_on = {
+        "shadow: expected None": shadow is not None,
+        "master: expected None": plan.has_masters and any(halves),
+        "state_dtype: expected None": store.state_dtype is not None,
+        "rounding: expected 'nearest'": (plan.is_kahan and any(halves)) or (plan.fused.stochastic and on_device),
+    }
+    owner = type(algorithm).__name__
+    for text in [text for text, each in is_on.items() if each]:
+        if on_device:
+            raise TypeError(f"{text} for arrays on a GPU")
+        if plan.matrix_stages:
+            raise TypeError(f"{text}, as {owner} updates matrices by a function")
+    has_two_parts = (plan.has_masters or plan.is_kahan) and any(halves) and not all(halves)
+    if has_two_parts and any(stage.is_over_all for stage in plan.stages[:-1]):
+        name = [*params][halves.index(False)]
+        raise TypeError(f"params[{name!r}]: expected a dtype of 16 bits, as others have, as {owner} sums over all")
