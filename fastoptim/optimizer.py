@@ -65,7 +65,7 @@ class Optimizer(Algorithm):
             name = type(self).__name__
             raise TypeError(f"{name}: expected hyperparameters; parameters go to update(params, grads)")
         shaped = ShapedState({slot: {} for slot in self.shaped_slots}, self.shared_slots, self.array_slots)
-        self._stepper = Stepper((), self.carry, shaped)
+        self._stepper = Stepper((), self.state_format(None), self.carry, shaped)
         self._accumulator = Accumulator()
         super().__init__(*args, **kwargs)
         self._stepper.use_slots(self.stored_slots)
@@ -82,7 +82,10 @@ class Optimizer(Algorithm):
 
     @property
     def state(self) -> Mapping[str, Mapping[Any, Array]]:
-        """The state by slot and name: `opt.state["m"]["W1"]` is a view of the parameter's shape and dtype."""
+        """The state by slot and name: `opt.state["m"]["W1"]` is a view of the parameter's shape and dtype.
+
+        With `state_dtype="8bit"`, what has codes is read into a new array of float32, which is read-only.
+        """
         self._stepper.use_slots(self.stored_slots)
         return self._stepper.store.views
 
@@ -240,12 +243,14 @@ class Optimizer(Algorithm):
 
         Raises:
             ValueError: if the device is neither.
-            RuntimeError: if "cuda" cannot be had; it says what is missing. Or there is state of 16 bits, or a master.
+            RuntimeError: if "cuda" cannot be had; it says what is missing. Or there is state of 16 or 8 bits, or a master.
         """
         memory = memory_of(device)
         store = self._stepper.store
-        if memory is not HOST and (store.state_dtype or store.beside.master or store.beside.compensation):
-            raise RuntimeError("to('cuda'): expected no state of 16 bits and no masters, which are for the CPU alone")
+        if memory is not HOST and (store.format.dtype or store.beside.master or store.beside.compensation):
+            raise RuntimeError(
+                "to('cuda'): expected no state of 16 or 8 bits and no masters, which are for the CPU alone"
+            )
         accumulator = self._accumulator.moved(memory)
         self._stepper.move(memory)
         self._accumulator = accumulator
@@ -261,12 +266,14 @@ class Optimizer(Algorithm):
         self._stepper.use_slots(self.stored_slots)
         return saved_of(self, (self._stepper.counts, self._stepper.store, self._accumulator))
 
-    def load_state_dict(self, saved: Mapping[str, Any], hyperparameters: bool = True) -> None:
+    def load_state_dict(self, saved: Mapping[str, Any], hyperparameters: bool = True, *, convert: bool = False) -> None:
         """Go on from what `state_dict` has returned, of an optimizer of the same class. The arrays are copied.
 
         Args:
             saved: the state dict. A callable that was no data in it has to be assigned before.
             hyperparameters: whether its hyperparameters and options are taken, too; if not, the present ones stay.
+            convert: where the present ones stay, whether state of another `state_dtype` is rounded to this one's, and
+                masters begin, or are forgotten, as `master` says; if not, such a state dict is refused.
 
         Raises:
             KeyError, TypeError, ValueError: something is missing or not what it has to be; nothing has changed then.
@@ -275,10 +282,10 @@ class Optimizer(Algorithm):
         """
         if self.is_averaged:
             raise RuntimeError("load_state_dict: the parameters are the averages, expected the end of `averaged`")
-        values = checked_values(self, saved, hyperparameters)
+        values = checked_values(self, saved, hyperparameters, convert)
         slots = self.stages_of(self.variant_of(values))[-1].slots if self.matrices is None else ()
         shapes = self.state_shape if self.matrices is None else None  # or else it depends on the new values
-        counts, store, accumulator = loaded(saved, values, slots, self._stepper, self._accumulator, shapes)
+        counts, store, accumulator = loaded(saved, values, slots, self._stepper, self._accumulator, shapes, convert)
         self._stepper.take(counts, store)
         self._accumulator = accumulator
         for name, value in values.items():

@@ -30,6 +30,7 @@ class Adadelta(Optimizer):
     """
 
     rule, slots = adadelta, ("h", "u")
+    nonnegative_slots = ("h", "u")
     lr: Number = nonnegative(1.0)
     decay_rate: Number = fraction(0.9)
     eps: Number = nonnegative(1e-6)

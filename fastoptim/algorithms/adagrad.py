@@ -31,6 +31,7 @@ class AdaGrad(Optimizer):
     """
 
     rule, slots = adagrad, ("h",)
+    nonnegative_slots = ("h",)
     variants = {("eps_in_root",): adagrad_eps_in_root}
     lr: Number = nonnegative(0.01)
     eps: Number = nonnegative(1e-7)

@@ -56,6 +56,7 @@ class Adam(Optimizer):
     """
 
     rule, slots = adam, ("m", "v")
+    nonnegative_slots = ("v", "v_max")
     variants = {
         ("eps_in_root",): adam_eps_in_root,
         ("amsgrad",): (amsgrad, ("m", "v", "v_max")),

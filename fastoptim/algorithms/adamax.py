@@ -28,6 +28,7 @@ class AdaMax(Optimizer):
     """
 
     rule, slots = adamax, ("m", "u")
+    nonnegative_slots = ("u",)
     lr: Number = nonnegative(0.002)
     beta1: Number = fraction(0.9)
     beta2: Number = fraction(0.999)

@@ -36,6 +36,7 @@ class Adan(Optimizer):
     """
 
     rule, slots = adan, ("m", "v", "n", "previous")
+    nonnegative_slots = ("n",)
     lr: Number = nonnegative(0.001)
     beta1: Number = fraction(0.98)
     beta2: Number = fraction(0.92)

@@ -36,6 +36,7 @@ class AdEMAMix(Optimizer):
     """
 
     rule, slots = ademamix, ("m1", "m2", "v")
+    nonnegative_slots = ("v",)
     lr: Number = nonnegative(0.001)
     beta1: Number = fraction(0.9)
     beta2: Number = fraction(0.999)

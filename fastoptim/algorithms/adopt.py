@@ -34,6 +34,7 @@ class ADOPT(Optimizer):
     """
 
     rule, slots = adopt, ("m", "v")
+    nonnegative_slots = ("v",)
     lr: Number = nonnegative(0.001)
     beta1: Number = fraction(0.9)
     beta2: Number = fraction(0.9999)

@@ -42,6 +42,7 @@ class ASGD(Optimizer):
     """
 
     rule, slots, evaluation = asgd, ("ax",), average
+    parameter_slots = ("ax",)
     carry = Next(0.0, 1.0)
     lr: Number = nonnegative(0.01)
     lambd: Number = nonnegative(1e-4)

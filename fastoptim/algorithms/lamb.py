@@ -43,6 +43,7 @@ class LAMB(Optimizer):
     """
 
     rule, slots = lamb, ("m", "v")
+    nonnegative_slots = ("v",)
     reductions = (Reduction(moments, ("p_squares", "r_squares"), ratio),)
     lr: Number = nonnegative(0.001)
     beta1: Number = fraction(0.9)

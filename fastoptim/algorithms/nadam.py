@@ -31,6 +31,7 @@ class NAdam(Optimizer):
     """
 
     rule, slots = nadam, ("m", "v")
+    nonnegative_slots = ("v",)
     carry = 1.0  # the product of the momentums so far
     lr: Number = nonnegative(0.002)
     beta1: Number = fraction(0.9)

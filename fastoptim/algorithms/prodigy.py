@@ -67,6 +67,7 @@ class Prodigy(Optimizer):
     """
 
     rule, slots, shared_slots = prodigy, ("m", "v", "s", "p0"), ("d", "d_max", "numerator")
+    nonnegative_slots, parameter_slots = ("v",), ("p0",)
     reductions = (Reduction(gains, ("gained", "denominator"), d_before, numerator, d_max, d, over_all=True),)
     lr: Number = nonnegative(1.0)
     beta1: Number = fraction(0.9)

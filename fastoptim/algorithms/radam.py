@@ -29,6 +29,7 @@ class RAdam(Optimizer):
     """
 
     rule, slots = radam, ("m", "v")
+    nonnegative_slots = ("v",)
     lr: Number = nonnegative(0.001)
     beta1: Number = fraction(0.9)
     beta2: Number = fraction(0.999)

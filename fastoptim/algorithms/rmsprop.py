@@ -85,6 +85,7 @@ class RMSprop(Optimizer):
     """
 
     rule, slots = rmsprop, ("h",)
+    nonnegative_slots = ("h",)
     variants = {
         ("eps_in_root",): rmsprop_eps_in_root,
         ("centered",): (centered, ("h", "mean")),

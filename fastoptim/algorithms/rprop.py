@@ -36,6 +36,7 @@ class Rprop(Optimizer):
     """
 
     rule, slots, full_batch = rprop, ("previous", "step"), True
+    nonnegative_slots = ("step",)
     lr: Number = nonnegative(0.01)
     eta_minus: Number = Number(0.5, "a number in (0, 1)", high=1.0, open_below=True, schedule=True)
     eta_plus: Number = Number(1.2, "a finite number > 1", low=1.0, open_below=True, schedule=True)

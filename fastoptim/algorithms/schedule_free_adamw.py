@@ -47,6 +47,7 @@ class ScheduleFreeAdamW(Optimizer):
     """
 
     rule, slots, evaluation = schedule_free_adamw, ("z", "v"), average_of_adamw
+    nonnegative_slots, parameter_slots = ("v",), ("z",)
     carry = Weights()
     lr: Number = nonnegative(0.0025)
     beta1: Number = Number(0.9, "a number in (0, 1)", high=1.0, open_below=True, schedule=True)

@@ -55,6 +55,7 @@ class ScheduleFreeSGD(Optimizer):
     """
 
     rule, slots, evaluation = schedule_free_sgd, ("z",), average_of_sgd
+    parameter_slots = ("z",)
     carry = Weights()
     lr: Number = nonnegative(1.0)
     momentum: Number = Number(0.9, "a number in (0, 1)", high=1.0, open_below=True, schedule=True)

@@ -30,7 +30,7 @@ class Checkpoint(NamedTuple):
     optimizer: dict[str, Any] | None
     metadata: dict[str, Any]
 
-    def restore(self, params: ByName, opt: Any = None, *, hyperparameters: bool = True) -> None:
+    def restore(self, params: ByName, opt: Any = None, *, hyperparameters: bool = True, convert: bool = False) -> None:
         """Read the parameters into your own arrays, in place, and have the optimizer take its state.
 
         Args:
@@ -39,6 +39,8 @@ class Checkpoint(NamedTuple):
             opt: an optimizer of the class that was saved.
             hyperparameters: whether the optimizer takes the file's hyperparameters, too. With False it keeps its own
                 and takes the state and the counts alone.
+            convert: with False before, whether state of another `state_dtype` or `master` is converted, see
+                `Optimizer.load_state_dict`.
 
         Raises:
             KeyError: `params` lacks a name, or has one more.
@@ -72,14 +74,14 @@ class Checkpoint(NamedTuple):
             if tuple(array.shape) != saved.shape:
                 raise ValueError(f"params[{name!r}]: expected the checkpoint's shape {saved.shape}, got {array.shape}")
         if opt is not None:
-            self._load_optimizer(opt, hyperparameters)  # before the parameters, as it may refuse the state
+            self._load_optimizer(opt, hyperparameters, convert)  # before the parameters, as it may refuse the state
         for saved, array in zip(stored, arrays, strict=True):
             if memory is HOST:
                 saved.read_into(array)
             else:
                 memory.write(array, np.asarray(saved))
 
-    def _load_optimizer(self, opt: Any, hyperparameters: bool) -> None:
+    def _load_optimizer(self, opt: Any, hyperparameters: bool, convert: bool) -> None:
         if not hasattr(opt, "load_state_dict"):
             raise TypeError(f"opt: expected an optimizer, got {type(opt).__name__}, which has no load_state_dict")
         if self.optimizer is None:
@@ -87,10 +89,9 @@ class Checkpoint(NamedTuple):
                 "the checkpoint was saved without an optimizer, or loaded with params_only=True: "
                 "expected restore(params)"
             )
-        if hyperparameters:
-            opt.load_state_dict(self.optimizer)
-        else:
-            opt.load_state_dict(self.optimizer, hyperparameters=False)
+        others = {"hyperparameters": False} if not hyperparameters else {}
+        others |= {"convert": True} if convert else {}
+        opt.load_state_dict(self.optimizer, **others)
 
     def close(self) -> None:
         """Close the file. What has not been read cannot be read any more."""

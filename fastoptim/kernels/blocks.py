@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 from numba.extending import register_jitable
 
-from fastoptim.kernels import chunks, fuse, halves, jit, memory, random, reduce, storage, unroll
-from fastoptim.kernels.chunks import chunk_finder, storing
+from fastoptim.kernels import chunks, codes, fuse, halves, jit, memory, pieces, random, reduce, storage, unroll
+from fastoptim.kernels.chunks import storing
+from fastoptim.kernels.codes import free_room, new_room
 from fastoptim.kernels.fuse import NOTHING, Fused
 from fastoptim.kernels.jit import jitable
 from fastoptim.kernels.launch import Pass
-from fastoptim.kernels.memory import WORD, array_at, operands_at, word_at
+from fastoptim.kernels.memory import WORD, array_at, word_at
+from fastoptim.kernels.pieces import Pieces
 from fastoptim.kernels.reduce import BLOCK, LANES, added_pairwise
 from fastoptim.kernels.rule import fingerprint
 from fastoptim.kernels.storage import Storage
@@ -96,7 +98,7 @@ class BlockKernels:
         rule: Any,
         fused: Fused = NOTHING,
     ) -> None:
-        sources = fingerprint(fuse, memory, reduce, unroll, storage, halves, chunks, random, jit)
+        sources = fingerprint(fuse, memory, reduce, unroll, storage, halves, codes, chunks, pieces, random, jit)
         self._identity = *identity, values, *written, *map(len, per_array[:2]), f"{sources:x}"
         self.element, self.written, self.values = element, tuple(written), values
         self.scalars, self.per_array, self.fused = tuple(scalars), per_array, fused
@@ -119,7 +121,7 @@ class BlockKernels:
     def _update_part(self, storages: tuple[Storage, ...], identity: Sequence[object]) -> Callable[..., Any]:
         """`(arrays, sums, scalars, key, first)`: update elements, and add what is summed of each to its place.
 
-        With random numbers, `key` is that of their chunk, and `first` the place of the first of them in it.
+        See `Pieces.updater`.
         """
         load_all, element = unroll.load(tuple(x.load for x in storages)), self.element
         store_all = storing(storages, self.written, self.fused, [_add] * self.values)
@@ -136,12 +138,13 @@ class BlockKernels:
         return update_part
 
     def _pass(self, storages: tuple[Storage, ...]) -> Pass:
-        identity = *self._identity, *(each.dtype.char for each in storages)
+        identity = *self._identity, *(each.name for each in storages)
         row_bytes = columns(len(storages), self.per_array) * WORD
         end, blocks_end, sums_at, scalar_row = (row_bytes + x * WORD for x in (END, BLOCKS, SUMS, SCALAR_ROW))
-        arrays_at, update_part, count = operands_at(storages), self._update_part(storages, identity), len(self.scalars)
         names = *self.per_array.slots, *self.per_array.given, *self.scalars
-        chunk_at = chunk_finder(storages, self.per_array, names)
+        pieces_ = Pieces(storages, self.written, self.fused, self.per_array, names)
+        update_piece, coded = pieces_.updater(self._update_part(storages, identity)), pieces_.coded
+        count, piece = len(self.scalars), min(PART, pieces_.longest or PART)
         computed, values = storages[PARAM].computed, self.values
         like, itemsize = np.empty(0, computed), computed.itemsize
         numbers_of, in_own_dtype = numbers_of_array(self.per_array, len(storages)), unroll.cast(count)
@@ -149,7 +152,7 @@ class BlockKernels:
 
         def update_blocks(table: Any, scalars: Any, start: Any, stop: Any) -> None:
             """Update the blocks `start` to `stop`, counted through all arrays."""
-            of_parts, lanes = np.empty((values, PART + LINE), like.dtype), np.empty(LANES)
+            of_parts, lanes, room = np.empty((values, PART + LINE), like.dtype), np.empty(LANES), new_room(coded)
             row, begin, element = table, 0, 0
             while start < stop:
                 behind, last = word_at(row + blocks_end), word_at(row + end)
@@ -162,14 +165,14 @@ class BlockKernels:
                         part = min(PART, block_end - at)
                         of_parts[:, :part] = 0
                         while at < block_end:
-                            size = min(PART, block_end - at)
-                            arrays, chunk = arrays_at(row, at, size), chunk_at(row, at, of_the_step)
-                            update_part(arrays, rows(of_parts, 0, size), of_the_step, *chunk)
+                            size, place = min(piece, block_end - at), at % PART
+                            update_piece(row, at, size, rows(of_parts, place, place + size), of_the_step, room)
                             at += size
                         for i in range(values):
                             sums[(start - begin) * values + i] = added_in_lanes(of_parts[i, :part], lanes)
                         start += 1
                 begin, element = behind, last
                 row += row_bytes
+            free_room(room)
 
         return Pass(update_blocks, *identity, what=self.what, rule=self.rule)

@@ -1,4 +1,4 @@
-"""How a run of elements is stored and cut: at random, it is cut into chunks that have keys of their own."""
+"""How an element's numbers are stored: where that is at random, in chunks of elements that have keys of their own."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 from fastoptim.kernels.fuse import SCALARS, Fused
 from fastoptim.kernels.halves import random_bits
 from fastoptim.kernels.jit import jitable
-from fastoptim.kernels.memory import WORD, operands_at, word_at
+from fastoptim.kernels.memory import WORD, word_at
 from fastoptim.kernels.random import CHUNK, key_of_array, key_of_chunk, store_dithered
 from fastoptim.kernels.storage import Storage
-from fastoptim.kernels.table import PerArray
+from fastoptim.kernels.table import PARAM, PerArray
 from fastoptim.kernels.unroll import store
 
 PIECES = SCALARS["stochastic"]
@@ -26,13 +26,14 @@ def storing(
         fused: the options.
         values: what stores further numbers, in arrays behind the operands.
     """
-    copies, stores, columns = written[-1:] if fused.copy else (), [], []
+    to_nearest = written[-1] if fused.copy else PARAM if fused.compensation else None  # the rest of the last is kept
+    stores, numbers = list[Callable[..., Any]](), list[int]()
     for column in written:
-        dither = storages[column].dither if fused.stochastic and column not in copies else None
+        dither = storages[column].dither if fused.stochastic and column != to_nearest else None
         stores.append(dither or storages[column].store)
-        columns.append(column if dither else -1)
+        numbers.append(sum(number >= 0 for number in numbers) if dither else -1)
     every = *stores, *values
-    if all(column < 0 for column in columns):
+    if all(number < 0 for number in numbers):
         store_all = store(every)
 
         @jitable("plain", store_all.__name__)
@@ -40,11 +41,11 @@ def storing(
             store_all(arrays, i, numbers)
 
         return store_plainly
-    store_random = store_dithered(every, (*columns, *(-1,) * len(values)))
+    store_random = store_dithered(every, (*numbers, *(-1,) * len(values)))
 
     @jitable("random", store_random.__name__)
-    def store_at_random(arrays: Any, i: Any, numbers: Any, key: Any, first: Any) -> None:
-        store_random(arrays, i, numbers, random_bits(first + i, key))
+    def store_at_random(arrays: Any, i: Any, values: Any, key: Any, first: Any) -> None:
+        store_random(arrays, i, values, random_bits(i, first, key))
 
     return store_at_random
 
@@ -70,28 +71,3 @@ def chunk_finder(storages: Sequence[Storage], per_array: PerArray, scalars: Sequ
         return key_of_chunk(key, start // CHUNK), start % CHUNK
 
     return chunk_at
-
-
-def in_chunks(
-    update: Callable[..., Any], storages: tuple[Storage, ...], per_array: PerArray, scalars: Sequence[str]
-) -> Callable[..., Any]:
-    """`(row, start, size, numbers)`: the update of `size` elements of a table's row from `start` on.
-
-    Args:
-        update: `(arrays, numbers, key, first)`, of the operands' arrays.
-        storages: of the operands.
-        per_array: what the table has for each array.
-        scalars: the names of all numbers of an element.
-    """
-    arrays_at, chunk_at = operands_at(storages), chunk_finder(storages, per_array, scalars)
-    longest = CHUNK if per_array.is_keyed else 0
-
-    @jitable(update.__name__)
-    def update_run(row: Any, start: Any, size: Any, numbers: Any) -> None:
-        stop = start + size
-        while start < stop:
-            behind = min((start // longest + 1) * longest, stop) if longest else stop
-            update(arrays_at(row, start, behind - start), numbers, *chunk_at(row, start, numbers))
-            start = behind
-
-    return update_run

@@ -9,14 +9,15 @@ import numpy as np
 from numba import prange, types
 from numba.extending import overload
 
-from fastoptim.kernels import chunks, fuse, halves, jit, memory, random, storage, unroll
+from fastoptim.kernels import chunks, codes, fuse, halves, jit, memory, pieces, random, storage, unroll
 from fastoptim.kernels.blocks import BlockKernels, numbers_of_array
-from fastoptim.kernels.chunks import in_chunks, storing
+from fastoptim.kernels.chunks import storing
 from fastoptim.kernels.fuse import NOTHING, Fused, around, signature, typed, typed_alone
 from fastoptim.kernels.jit import compiled, jitable, name_apart
 from fastoptim.kernels.launch import Pass
 from fastoptim.kernels.measures import measured
 from fastoptim.kernels.memory import WORD, array_at, word_at
+from fastoptim.kernels.pieces import Pieces
 from fastoptim.kernels.rule import Rule, arguments, fingerprint
 from fastoptim.kernels.storage import FLOAT64, Storage, storage_of
 from fastoptim.kernels.table import END, GRAD, NO_SUMS, PARAM, SCALAR_ROW, PerArray, columns
@@ -43,7 +44,7 @@ class CpuKernels:
         self._writes_state = writes_state
         self._names = signature(rule, slots, fused)
         bits = "".join(str(int(option)) for option in fused) + "r" * (not writes_state)
-        sources = fingerprint(rule, fuse, memory, unroll, storage, halves, chunks, random, jit)
+        sources = fingerprint(rule, fuse, memory, unroll, storage, halves, codes, chunks, pieces, random, jit)
         self._identity = rule.__name__, slots, bits, *map(len, per_array[:2]), f"{sources:x}"
         count = len(arguments(rule)) - 2 - slots
         # A copy of its own name: there may be other rules of this name, or this one as it was before an edit.
@@ -83,17 +84,14 @@ class CpuKernels:
         return [self.pass_for((storage_of(dtype),) * operands).dispatcher, self.kernel, self.kernel_serial]
 
     def _update_elements(self, storages: tuple[Storage, ...]) -> Callable[..., Any]:
-        """`(arrays, scalars, key, first)`: the update of all elements of the operands' arrays.
-
-        With random numbers, `key` is that of their chunk, and `first` the place of the first of them in it.
-        """
+        """`(arrays, sums, scalars, key, first)`: the update of all elements of the operands, see `Pieces.updater`."""
         load_all, element = unroll.load(tuple(each.load for each in storages)), self._element
         store_all, select = storing(storages, self._written, self._fused), unroll.select(tuple(self._written))
         has_zero_grads = self._fused.zero_grads
 
         # A function of its own, over arrays: written inline in a parallel loop it does not vectorise.
         @jitable(*self._identity, *_codes(storages))
-        def update_elements(arrays: Any, scalars: Any, key: Any, first: Any) -> None:
+        def update_elements(arrays: Any, sums: Any, scalars: Any, key: Any, first: Any) -> None:
             written = select(arrays)
             for i in range(arrays[PARAM].size):
                 store_all(written, i, element(*load_all(arrays, i), *scalars), key, first)
@@ -107,7 +105,8 @@ class CpuKernels:
         count = len(self._names.scalars) - self._per_array.number_count
         end, scalar_row = row_bytes + END * WORD, row_bytes + SCALAR_ROW * WORD
         numbers_of = numbers_of_array(self._per_array, len(storages))
-        update_run = in_chunks(self._update_elements(storages), storages, self._per_array, self._names.scalars)
+        pieces_ = Pieces(storages, self._written, self._fused, self._per_array, self._names.scalars)
+        update_run, border = pieces_.run(self._update_elements(storages)), pieces_.border
         computed = storages[PARAM].computed
         like, itemsize = np.empty(0, computed), computed.itemsize
         in_own_dtype = unroll.cast(count)
@@ -118,11 +117,11 @@ class CpuKernels:
             while start < stop:
                 behind = word_at(row + end)
                 if start < behind:
-                    size = min(behind, stop) - start
+                    here, size = min(behind, stop), behind - begin
                     numbers = array_at(scalars + word_at(row + scalar_row) * count * itemsize, like, count)
                     of_the_step = numbers_of(row, like) + in_own_dtype(numbers, like)
-                    update_run(row, start - begin, size, of_the_step)
-                    start += size
+                    update_run(row, border(start - begin, size), border(here - begin, size), of_the_step)
+                    start = here
                 begin = behind
                 row += row_bytes
 
@@ -169,7 +168,7 @@ class CpuKernels:
         @jitable(*self._identity)
         def update_tile(p: Any, g: Any, state: Any, scalars: Any, start: Any, stop: Any) -> None:
             arrays = (p[start:stop], g[start:stop]) + rows(state, start, stop)
-            update_elements(arrays, in_own_dtype(scalars, p), 0, 0)
+            update_elements(arrays, (), in_own_dtype(scalars, p), 0, 0)
 
         return update_tile
 
@@ -187,7 +186,7 @@ class CpuKernels:
 
 
 def _codes(storages: tuple[Storage, ...]) -> list[str]:
-    return [each.dtype.char for each in storages]
+    return [each.name for each in storages]
 
 
 def _checked(p: Any, g: Any, state: Any, scalars: Any, slots: Any, as_many: Any) -> None:

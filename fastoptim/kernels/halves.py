@@ -68,14 +68,15 @@ def dithered_float16(builder: Any, number: Any, random: Any) -> Any:
     return builder.select(is_nan, rounded_to_float16(builder, number), builder.trunc(both, I16))
 
 
-def hashed(builder: Any, i: Any, key: Any) -> Any:
-    """32 random bits for the number of an element, of which 32 bits count, and a key of 64 bits.
+def hashed(builder: Any, i: Any, before: Any, key: Any) -> Any:
+    """32 random bits for an element with so many before it, of which 32 bits count, and a key of 64 bits.
 
     The multipliers and shifts are those of Wellons 2018, https://nullprogram.com/blog/2018/07/31/, with one half of
     the key before the first multiplication and the other one behind it.
     """
     first, second = builder.trunc(key, I32), builder.trunc(builder.lshr(key, I64(32)), I32)
-    x = builder.xor(builder.trunc(i, I32), first)
+    place = builder.add(builder.trunc(i, I32), builder.trunc(before, I32))  # no loop has to count in 64 bits
+    x = builder.xor(place, first)
     x = builder.mul(builder.xor(x, builder.lshr(x, I32(16))), I32(FACTORS[0]))
     x = builder.add(x, second)
     x = builder.mul(builder.xor(x, builder.lshr(x, I32(15))), I32(FACTORS[1]))
@@ -102,11 +103,11 @@ def _dithering(generate: Callable[[Any, Any, Any], Any]) -> Any:
 
 
 @intrinsic
-def _random(typing_context: Any, i: Any, key: Any) -> Any:
+def _random(typing_context: Any, i: Any, before: Any, key: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return hashed(builder, *values)
 
-    return types.uint32(types.int64, types.uint64), code
+    return types.uint32(types.int64, types.int64, types.uint64), code
 
 
 @intrinsic
@@ -177,9 +178,9 @@ def keep_rest_of_float16(array: Any, i: Any, value: Any) -> None:
 
 
 @register_jitable
-def random_bits(i: Any, key: Any) -> Any:
-    """32 random bits of element `i`."""
-    return _random(i, key)
+def random_bits(i: Any, before: Any, key: Any) -> Any:
+    """32 random bits of element `i` of those that have so many before them."""
+    return _random(i, before, key)
 
 
 @register_jitable

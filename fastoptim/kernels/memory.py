@@ -1,16 +1,11 @@
 """Memory by its address, from compiled code: how one kernel call reaches any number of arrays."""
 
-from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic, register_jitable
-
-from fastoptim.kernels.storage import Storage
-from fastoptim.kernels.unroll import unrolled
 
 WORD = 8  # bytes of an int64
 WORDS = np.empty(0, np.int64)
@@ -61,18 +56,3 @@ def store_word(typing_context: Any, address: Any, value: Any) -> Any:
 def word_at(address: Any) -> Any:
     """The int64 at an address."""
     return load_word(address)
-
-
-@cache
-def operands_at(storages: tuple[Storage, ...]) -> Callable[..., Any]:
-    """`(row, start, size) -> ` a tuple of the operands' arrays of `size` elements, from element `start` on.
-
-    `row` is the address of a row of a table; its first words are the operands' addresses.
-    """
-    like = {f"like{i}": np.empty(0, storage.word) for i, storage in enumerate(storages)}
-    elements = [
-        f"array_at(word_at(row + {i * WORD}) + start * {storage.itemsize}, like{i}, size)"
-        for i, storage in enumerate(storages)
-    ]
-    codes = (storage.dtype.char for storage in storages)
-    return unrolled("operands", "row, start, size", elements, *codes, array_at=array_at, word_at=word_at, **like)

@@ -65,16 +65,15 @@ def key_of_chunk(key: Any, chunk: Any) -> Any:
 
 
 @cache
-def store_dithered(stores: tuple[Callable[..., Any], ...], columns: tuple[int, ...]) -> Callable[..., Any]:
+def store_dithered(stores: tuple[Callable[..., Any], ...], numbers: tuple[int, ...]) -> Callable[..., Any]:
     """`(arrays, i, values, random)`, doing `stores[0](arrays[0], i, values[0])` and so on.
 
-    Those of columns that are not negative also take bits that are made of `random` for the column.
+    Those with a number of 0 or more also take bits that are made of `random` for this number.
     """
     names = {f"own{i}": store for i, store in enumerate(stores)}
     elements = []
-    for i, column in enumerate(columns):
-        factor = pow(OF_OPERANDS, column, 2**32) if column >= 0 else 0
-        bits = f", of_operand(random, {factor})" if column >= 0 else ""
+    for i, number in enumerate(numbers):
+        bits = f", of_operand(random, {pow(OF_OPERANDS, number, 2**32)})" if number >= 0 else ""
         elements.append(f"own{i}(arrays[{i}], i, values[{i}]{bits})")
-    content = *(store.__name__ for store in stores), *columns
+    content = *(store.__name__ for store in stores), *numbers
     return unrolled("store", "arrays, i, values, random", elements, *content, of_operand=of_operand, **names)

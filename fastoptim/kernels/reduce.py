@@ -78,7 +78,7 @@ norm_of_sums = compiled(_norm, "the norm's last part")
 @cache
 def pass_for(own: Storage) -> Pass:
     """The pass that fills the sums of the blocks `start` to `stop`: a row has the sum, and that of smaller numbers."""
-    wide, identity = own.itemsize == F8.itemsize, (own.dtype.name, _FINGERPRINT)
+    wide, identity = own.itemsize == F8.itemsize, (own.name, _FINGERPRINT)
     load, like, itemsize = own.load, np.empty(0, own.word), own.itemsize
 
     @jitable(*identity)
@@ -145,7 +145,7 @@ class Part(NamedTuple):
 
 def storage_order(storages: Iterable[Storage]) -> list[Storage]:
     """The order in which the norm takes arrays of different storages: those of 8 bytes last, and by name."""
-    return sorted(set(storages), key=lambda own: (own.computed.itemsize, own.dtype.name))
+    return sorted(set(storages), key=lambda own: (own.computed.itemsize, own.name))
 
 
 class Norm:

@@ -32,6 +32,21 @@ def _store(array: Any, i: Any, value: Any) -> None:
     array[i] = value
 
 
+class Codes(NamedTuple):
+    """How the new numbers of a block become codes, see `kernels/codes.py`.
+
+    Attributes:
+        name: of the code.
+        factor: `(address, start, size, room) -> ` what the new numbers of a block are multiplied by. Their scale is
+            written.
+        encode: `(operand, i, factor, random)` writes a number's code to place `i`, rounded by 32 random bits.
+    """
+
+    name: str
+    factor: Callable[..., Any]
+    encode: Callable[..., Any]
+
+
 class Storage(NamedTuple):
     """What a parameter, a gradient or a slot of state is in memory.
 
@@ -43,6 +58,7 @@ class Storage(NamedTuple):
         store: `(array, i, value)` writes an element of the dtype of computation to place `i`, rounded to the nearest.
         dither: `(array, i, value, random)` rounds it up or down instead, by 32 random bits; None where nothing is lost.
         keep_rest: `(array, i, value)` writes what such an element loses.
+        codes: of elements that are stored in blocks, after all of a block are known; None for others.
     """
 
     dtype: DType
@@ -52,6 +68,12 @@ class Storage(NamedTuple):
     store: Callable[..., Any] = _store
     dither: Callable[..., Any] | None = None
     keep_rest: Callable[..., Any] | None = None
+    codes: Codes | None = None
+
+    @property
+    def name(self) -> str:
+        """What tells it from others."""
+        return self.dtype.name if self.codes is None else self.codes.name
 
     @property
     def of_rests(self) -> "Storage":

@@ -5,6 +5,8 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
+
 from fastoptim.kernels import Kernels
 from fastoptim.kernels.matrices import Matrices
 from fastoptim.kernels.rule import Rule
@@ -15,6 +17,7 @@ from fastoptim.settings.documented import documented
 from fastoptim.settings.fields import AlwaysOff, Field, Refused, Switch
 from fastoptim.settings.options import Options
 from fastoptim.settings.rows import WrongScalarsError, numbers_of
+from fastoptim.settings.state_format import StateFormat
 
 A = TypeVar("A", bound="Algorithm")
 _numbers = itertools.count()
@@ -58,6 +61,9 @@ class Algorithm(Options):
         array_slots: names of the state's numbers that each array has one of. Behind them, after the class is made, come
             those of `shared_slots`. Arrays that `matrices` updates have none.
         shared_slots: names of numbers of the state that all arrays share.
+        nonnegative_slots: names of slots whose numbers are never negative, as those of a second moment: in 8 bits, their
+            roots are kept.
+        parameter_slots: names of slots that hold parameters, for which 8 bits are too coarse: they stay float32.
         matrices: how matrices are updated, where they do not follow the rule.
         stages: what a step is made of: the reductions, and the rule, element by element.
         matrix_stages: what is around the function of `matrices`.
@@ -81,6 +87,8 @@ class Algorithm(Options):
     reductions: ClassVar[tuple[Reduction, ...]] = ()
     array_slots: ClassVar[tuple[str, ...]] = ()
     shared_slots: ClassVar[tuple[str, ...]] = ()
+    nonnegative_slots: ClassVar[tuple[str, ...]] = ()
+    parameter_slots: ClassVar[tuple[str, ...]] = ()
     matrices: ClassVar[Matrices | None] = None
     stages: ClassVar[Stages] = ()
     matrix_stages: ClassVar[Stages] = ()
@@ -100,6 +108,8 @@ class Algorithm(Options):
             cls.variants, cls.reductions = own.get("variants", {}), own.get("reductions", ())
             cls.shared_slots, cls.matrices = own.get("shared_slots", ()), own.get("matrices")
             cls.array_slots = *own.get("array_slots", ()), *cls.shared_slots
+            cls.nonnegative_slots = own.get("nonnegative_slots", ())
+            cls.parameter_slots = own.get("parameter_slots", ())
         elif found := own.keys() & {"reductions", "array_slots", "shared_slots", "matrices"}:
             raise TypeError(
                 f"{cls.__name__}: expected its `rule` beside {', '.join(sorted(found))}, as they go together"
@@ -212,6 +222,10 @@ class Algorithm(Options):
     def stored_slots(self) -> tuple[str, ...]:
         """The slots that all parameters have, each as long as the parameter."""
         return () if self.matrices is not None else self.slots
+
+    def state_format(self, dtype: np.dtype[Any] | None) -> StateFormat:
+        """How the stored slots lie in memory, for a dtype of those of float32."""
+        return StateFormat(dtype, frozenset(self.nonnegative_slots), frozenset(self.parameter_slots))
 
     @property
     def shaped_slots(self) -> tuple[str, ...]:

@@ -49,12 +49,16 @@ class Options(Declared):
         master: "float32" keeps a copy of each bfloat16 or float16 parameter in float32. Steps are made on the copy, and
             rounded to the parameter in the same pass. It begins as the parameter. What you write into the parameter
             later does not reach it. `opt.masters` has the copies.
-        state_dtype: "bfloat16" or "float16" for a state of half the bytes, of parameters that are updated in float32.
-            Assigned later, it rounds the state that there is.
-        rounding: how parameters and state of 16 bits are rounded: "nearest"; "stochastic" for up or down at random, the
-            nearer one the likelier, so that small steps are not lost; "kahan" to keep what a parameter loses by it, in
-            the parameter's dtype, and add it again in the next step (Kahan 1965).
-        seed: of `rounding="stochastic"`. The random numbers depend on it, on the step, the name and the element alone.
+        state_dtype: "bfloat16" or "float16" for a state of half the bytes, of parameters that are updated in float32;
+            "8bit" for a quarter (after Dettmers et al. 2022, https://arxiv.org/abs/2110.02861, with codes of another
+            kind), where a parameter has 4,096 elements or more. Assigned later, it rounds the state that there is.
+        rounding: how parameters and state of 16 or 8 bits are rounded: "nearest"; "stochastic" for up or down at
+            random, the nearer one the likelier, so that small steps are not lost; "kahan" to keep what a parameter of
+            16 bits loses by it, in the parameter's dtype, and add it again in the next step (Kahan 1965). None is
+            "stochastic" where the state has 8 bits, and "nearest" elsewhere. With "kahan", a state of 8 bits is rounded
+            at random.
+        seed: of what is rounded at random. The random numbers depend on it, on the step, the name and the element
+            alone.
         ema: the part of an average of each parameter that stays from one step to the next. It begins as the parameter
             before the first step. See `averages` and `averaged`.
         zero_grads: set the gradients to zero afterwards, for those who add to them.
@@ -83,7 +87,7 @@ class Options(Declared):
     nonnegative: bool = option(Switch, default=False, kw_only=True)
     master: str | None = option(master, default=None, kw_only=True)
     state_dtype: str | None = option(state_dtype, default=None, kw_only=True)
-    rounding: str = option(rounding, default="nearest", kw_only=True)
+    rounding: str | None = option(rounding, default=None, kw_only=True)
     seed: int = option(Seed, default=0, kw_only=True)
     ema: float | None = option(_ema, default=None, kw_only=True)
     zero_grads: bool = option(Switch, default=False, kw_only=True)

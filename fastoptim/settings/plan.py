@@ -9,6 +9,7 @@ from fastoptim.settings.carry import Carry
 from fastoptim.settings.fields import Field
 from fastoptim.settings.loss_scale import LossScale
 from fastoptim.settings.patterns import Patterns, first_match
+from fastoptim.settings.precision import EIGHT_BITS, is_stochastic
 from fastoptim.settings.rows import Kind, Numbers, Rows, WrongScalarsError, numbers_of
 from fastoptim.settings.varied import Varied
 
@@ -38,7 +39,7 @@ class Plan:
         is_usual: whether it is for calls of `update` without anything else.
         per_array: what a step has for each array beside its elements.
         by_array: whether each array needs a segment of its own.
-        in_order: whether the state has to lie in C order, as sums over it are part of the step.
+        in_order: whether the state has to lie in C order, as what a step does depends on places in it.
         statistics: the option.
         patterns: of the groups.
         name_patterns: all that have to match a name, by the fields that they stand in.
@@ -84,15 +85,15 @@ class Plan:
         self.statistics: tuple[str, ...] = values["statistics"]
         self.is_kahan, self.has_masters = values["rounding"] == "kahan", values["master"] is not None
         if self.is_kahan and self.has_masters:
-            raise ValueError("rounding: expected 'nearest' or 'stochastic' beside `master`, which loses nothing")
+            raise ValueError("rounding: expected another one than 'kahan' beside `master`, which loses nothing")
         fused = self.fused
         copying = fused._replace(compensation=True) if self.is_kahan else fused._replace(copy=True)
         self.stages, self.matrix_stages = self._with_options(stages, fused), self._with_options(matrix_stages, fused)
         has_copies = self.has_masters or shadows or self.is_kahan
         self.copying_stages = self._with_options(stages, copying) if has_copies else []
         self.per_array: PerArray = self.stages[-1].per_array
-        self.by_array = self.per_array.is_summed or bool(matrix_stages) or fused.stochastic
-        self.in_order = len(stages) > 1 or bool(matrix_stages) or fused.stochastic
+        is_by_place = bool(matrix_stages) or fused.stochastic or values["state_dtype"] == EIGHT_BITS
+        self.by_array, self.in_order = self.per_array.is_summed or is_by_place, len(stages) > 1 or is_by_place
         self._scalar_count = stages[-1].scalar_count
         self.is_usual = not (accumulates or shadows)
         self.is_direct = self.is_usual and not (self.capturable or self.frozen)
@@ -199,7 +200,7 @@ def _fused(values: Mapping[str, Any], off: Mapping[str, Any], accumulates: bool)
         rescaled=values["cautious"] == "rescaled",
         bounds=any(each["nonnegative"] or each["bounds"] is not None for each in members),
         ema=values["ema"] is not None,
-        stochastic=values["rounding"] == "stochastic",
+        stochastic=is_stochastic(values),
         clip_norm=values["clip_norm"] is not None,
         zero_grads=values["zero_grads"] or accumulates,
     )

@@ -11,7 +11,11 @@ from fastoptim.arrays.flat import FlatDict, extended
 from fastoptim.arrays.info import TensorInfo, in_c_order
 from fastoptim.arrays.layout import Layout, Slice, kind_of, memory_order
 from fastoptim.arrays.memory import HOST, Array, Memory
-from fastoptim.kernels.storage import F4, computed_in
+from fastoptim.kernels.storage import Storage
+from fastoptim.settings.state_format import StateFormat
+from fastoptim.state.blocks import Block, array_in, new_block
+from fastoptim.state.coded import Coded, SlotViews
+from fastoptim.state.saved import copy_from
 from fastoptim.state.shaped import ShapedState, Shapes
 
 LINE = 16  # elements: slots begin at cache lines, and where a GPU loads vectors
@@ -57,9 +61,9 @@ class StateStore:
         memory: where the arrays are.
         slices: where each name lies. The axes are those of the parameter from the largest stride to the smallest, so
             that a Fortran-ordered parameter and its state are walked in the same order.
-        blocks: the buffers, each `(slots, elements)`.
+        blocks: the buffers.
         beside: averages and masters.
-        state_dtype: of the slots of parameters that are updated in float32; None for float32.
+        format: how the slots lie in memory.
         unplaced: names that were loaded. Their axes take the parameters' order at the next step.
         shaped: the state of other shapes than the parameters'.
     """
@@ -69,20 +73,21 @@ class StateStore:
         slots: tuple[str, ...],
         memory: Memory = HOST,
         slices: Mapping[Any, Slice] | None = None,
-        blocks: Sequence[Any] = (),
+        blocks: Sequence[Block] = (),
         beside: Beside = Beside(),  # noqa: B008  # it never changes
         unplaced: Collection[Any] = (),
         shaped: ShapedState | None = None,
-        state_dtype: np.dtype[Any] | None = None,
+        format: StateFormat = StateFormat(),  # noqa: B008  # nor does this
     ) -> None:
-        self.state_dtype = state_dtype
+        self.format = format
         self.slots, self.memory, self.beside = slots, memory, beside
         self.shaped = shaped or ShapedState({})
         self.slices, self.blocks, self.unplaced = dict(slices or {}), list(blocks), frozenset(unplaced)
-        self._views: dict[str, dict[Any, Array]] = {
-            slot: {name: own.of(self.blocks[own.block][row]) for name, own in self.slices.items()}
-            for row, slot in enumerate(slots)
-        }
+        self.arrays: dict[str, dict[Any, Array | Coded]] = {slot: {} for slot in slots}
+        for name, own in self.slices.items():
+            rows = zip(slots, self.storages(own), self.blocks[own.block].rows, strict=True)
+            for slot, storage, row in rows:
+                self.arrays[slot][name] = array_in(row, own, storage)
 
     @property
     def averages(self) -> FlatDict | None:
@@ -92,17 +97,18 @@ class StateStore:
     @property
     def views(self) -> Mapping[str, Mapping[Any, Array]]:
         """`views["m"]["W1"]`: arrays of the parameters' shapes, to read and to write into."""
-        own = {slot: MappingProxyType(views) for slot, views in self._views.items()}
+        own: dict[str, Mapping[Any, Array]] = {slot: SlotViews(arrays) for slot, arrays in self.arrays.items()}
         return MappingProxyType(own | self.shaped.views)
 
     def but(self, **changes: Any) -> "StateStore":
         """The same with other attributes."""
-        names = "slots", "memory", "slices", "blocks", "beside", "unplaced", "shaped", "state_dtype"
+        names = "slots", "memory", "slices", "blocks", "beside", "unplaced", "shaped", "format"
         return StateStore(**{name: getattr(self, name) for name in names} | changes)
 
-    def dtype_of(self, computed: np.dtype[Any]) -> np.dtype[Any]:
-        """The dtype of the slots of parameters that are updated in a dtype."""
-        return self.state_dtype if self.state_dtype is not None and computed == F4 else computed
+    def storages(self, own: Slice) -> tuple[Storage, ...]:
+        """How a parameter's slots lie in memory."""
+        block = self.blocks[own.block]
+        return tuple(self.format.storage(slot, block.computed, block.has_codes) for slot in self.slots)
 
     def check(self, name: Any, param: TensorInfo, shapes: Shapes) -> None:
         """Refuse a known parameter that has another shape than it had, or is updated in another dtype.
@@ -116,7 +122,7 @@ class StateStore:
             return
         if param.shape != own.shape:
             raise ValueError(f"params[{name!r}]: its shape is {param.shape}, but the optimizer's state has {own.shape}")
-        if self.dtype_of(param.dtype) != own.dtype:
+        if param.dtype != own.dtype:
             raise TypeError(f"params[{name!r}]: its dtype is {param.dtype}, but the optimizer's state has {own.dtype}")
 
     def including(
@@ -148,8 +154,7 @@ class StateStore:
             )
         if in_order:
             params = {name: in_c_order(info.dtype, info.shape) for name, info in params.items()}
-        state = {name: info.of_dtype(self.dtype_of(info.dtype)) for name, info in params.items()}
-        store = self.with_slices(state, memory, flat=like is not None)
+        store = self.with_slices(params, memory, flat=like is not None)
         shaped = self.shaped.including(params, memory, shapes)
         if shaped is not self.shaped:
             store = store.but(shaped=shaped)
@@ -172,17 +177,17 @@ class StateStore:
         if all(memory_order(params[name]) == self.slices[name].axes for name in turned):
             turned = frozenset()
         slices: dict[Any, Slice] = {}
-        sizes: dict[np.dtype[Any], int] = {}
+        sizes: dict[tuple[np.dtype[Any], bool], int] = {}  # of blocks: by dtype, and whether they have codes
         for name, param in params.items():
             if name not in self.slices or name in turned:
-                offset = sizes.setdefault(param.dtype, 0)
-                offset += -offset % max(1, alignment // param.dtype.itemsize)
-                block = len(self.blocks) + list(sizes).index(param.dtype)
+                kind = param.dtype, self.format.has_codes(param.dtype, param.size)
+                offset = self.format.next_offset(sizes.setdefault(kind, 0), *kind, param.size, alignment)
+                block = len(self.blocks) + list(sizes).index(kind)
                 slices[name] = own = Slice(*kind_of(param), block, offset)
-                sizes[param.dtype] = offset + own.size
+                sizes[kind] = offset + own.size
         if not slices and not self.unplaced and memory is self.memory:
             return self
-        new = [memory.zeros((len(self.slots), size + -size % LINE), dtype) for dtype, size in sizes.items()]
+        new = [new_block(self.format, self.slots, size + -size % LINE, *kind, memory) for kind, size in sizes.items()]
         every, blocks = {**self.slices, **slices}, [*self.blocks, *new]
         if turned:  # a block that nobody uses any more may be as large as all others
             used = {block: i for i, block in enumerate(sorted({own.block for own in every.values()}))}
@@ -190,29 +195,51 @@ class StateStore:
             blocks = [blocks[block] for block in used]
         unplaced = self.unplaced.difference(params)
         larger = self.but(memory=memory, slices=every, blocks=blocks, unplaced=unplaced)
-        for slot, views in self._views.items():
-            for name in turned:
-                larger.views[slot][name][...] = views[name]
+        larger.take(self, turned)
         return larger
+
+    def take(self, other: "StateStore", names: Collection[Any]) -> None:
+        """Copy these names' state from another store, of whatever format and memory."""
+        for slot, arrays in other.arrays.items():
+            for name in names:
+                source = arrays[name]
+                self.load(slot, name, source if isinstance(source, Coded) else other.memory.read(source))
+
+    def load(self, slot: str, name: Any, source: Any) -> None:
+        """Copy an array of the host, or of a file, or what is `Coded`, into a slot; rounded, where formats differ."""
+        target = self.arrays[slot][name]
+        if isinstance(source, Coded):
+            if isinstance(target, Coded):  # the very same codes
+                copy_from(source.codes, target.codes, self.memory)
+                copy_from(source.scales, target.scales, self.memory)
+                return
+            source = source.in_memory().read()
+        if isinstance(target, Coded):
+            target.write(np.asarray(source))
+        elif source.dtype == target.dtype:
+            copy_from(source, target, self.memory)
+        else:
+            with np.errstate(over="ignore"):
+                copy_from(np.asarray(source).astype(target.dtype), target, self.memory)
 
     def with_slots(self, slots: tuple[str, ...]) -> "StateStore":
         """The same parameters with other slots: what is new is zero."""
-        blocks = [self.memory.zeros((len(slots), block.shape[1]), block.dtype) for block in self.blocks]
+        blocks = [new_block(self.format, slots, *block[1:], self.memory) for block in self.blocks]
         kept = [(row, self.slots.index(slot)) for row, slot in enumerate(slots) if slot in self.slots]
         for new, block in zip(blocks, self.blocks, strict=True):
-            self.memory.copy((new[row], block[old]) for row, old in kept)
+            self.memory.copy((new.rows[row], block.rows[old]) for row, old in kept)
         return self.but(slots=slots, blocks=blocks)
 
-    def with_state_dtype(self, dtype: np.dtype[Any] | None) -> "StateStore":
-        """The same numbers, rounded to another dtype of the slots."""
-        other = self.but(state_dtype=dtype)
-        dtypes = [other.dtype_of(computed_in(block.dtype)) for block in self.blocks]
-        other.slices = {name: own._replace(dtype=dtypes[own.block]) for name, own in self.slices.items()}
-        blocks = [self.memory.zeros(block.shape, own) for block, own in zip(self.blocks, dtypes, strict=True)]
-        with np.errstate(over="ignore"):
-            for block, before in zip(blocks, self.blocks, strict=True):
-                self.memory.write(block, self.memory.read(before).astype(block.dtype))
-        return other.but(blocks=blocks)
+    def with_format(self, format: StateFormat) -> "StateStore":
+        """The same numbers, rounded to another format of the slots."""
+        return self._copied(self.but(format=format, slices={}, blocks=(), unplaced=()), self.memory, flat=False)
+
+    def _copied(self, empty: "StateStore", memory: Memory, flat: bool) -> "StateStore":
+        """The slots' numbers in an empty store. They lie in C order there until the next step says otherwise."""
+        like = {name: in_c_order(own.dtype, own.shape) for name, own in self.slices.items()}
+        store = empty.with_slices(like, memory, flat)
+        store.take(self, self.slices)
+        return store.with_everything_unplaced()
 
     def with_everything_unplaced(self) -> "StateStore":
         """The same, whose axes take the parameters' order at the next step."""
@@ -230,23 +257,15 @@ class StateStore:
         """A copy in another memory; `flat` says that the parameters lie there without gaps."""
         if memory is self.memory:
             return self
-        like = {name: in_c_order(own.dtype, own.shape) for name, own in self.slices.items()}
         beside = Beside(*(None if each is None else each.moved(memory) for each in self.beside))
         shaped = self.shaped.moved(self.memory, memory)
-        empty = StateStore(self.slots, memory, beside=beside, shaped=shaped, state_dtype=self.state_dtype)
-        store = empty.with_slices(like, memory, flat)
-        for slot, views in self._views.items():
-            for name, view in views.items():
-                memory.write(store.views[slot][name], np.ascontiguousarray(self.memory.read(view)))
-        return store
+        empty = StateStore(self.slots, memory, beside=beside, shaped=shaped, format=self.format)
+        return self._copied(empty, memory, flat)
 
     def addresses(self, own: Slice) -> tuple[int, ...]:
         """The addresses of a parameter's first number in each slot."""
-        block = self.blocks[own.block] if self.slots else None
-        if block is None:
-            return ()
-        start = self.memory.address(block) + own.offset * own.dtype.itemsize
-        return tuple(start + row * block.strides[0] for row in range(len(self.slots)))
+        rows = self.blocks[own.block].rows
+        return tuple(self.memory.address(row) + own.offset * row.dtype.itemsize for row in rows)
 
     def shaped_addresses(self, name: Any, slots: Sequence[str]) -> tuple[int, ...]:
         """The addresses of a parameter's state in slots of other shapes, 0 where there is none."""
@@ -263,19 +282,32 @@ class StateStore:
         return list(first.values())
 
     def export(self) -> dict[str, Any]:
-        """The arrays by slot and name, and what is beside them: the store's own, or copies of those on a GPU."""
+        """The arrays by slot and name, and what is beside them: the store's own, or copies of those on a GPU.
+
+        Codes are arrays of uint8, whose scales are in "scales".
+        """
 
         def read(views: Mapping[Any, Any] | None) -> dict[Any, Array]:
-            return {name: self.memory.read(view) for name, view in (views or {}).items()}
+            arrays = {name: x.codes if isinstance(x, Coded) else x for name, x in (views or {}).items()}
+            return {name: self.memory.read(array) for name, array in arrays.items()}
 
         there = {key: views for key, views in self.beside._asdict().items() if key == "ema" or views is not None}
-        beside = {key: read(views) for key, views in there.items()}
-        return {"slots": {slot: read(views) for slot, views in self.views.items()}, **beside}
+        every = {**self.arrays, **self.shaped.views}
+        coded = {
+            slot: {name: x.scales for name, x in arrays.items() if isinstance(x, Coded)}
+            for slot, arrays in self.arrays.items()
+        }
+        scales = {slot: own for slot, own in coded.items() if own}
+        return {
+            "slots": {slot: read(views) for slot, views in every.items()},
+            **{key: read(views) for key, views in there.items()},
+            **({"scales": scales} if scales else {}),
+        }
 
     def __reduce__(self) -> tuple[Any, ...]:  # for pickle and copy.deepcopy: views would become arrays of their own
-        blocks = [np.array(self.memory.read(block)) for block in self.blocks]
+        blocks = [x._replace(rows=tuple(np.array(self.memory.read(row)) for row in x.rows)) for x in self.blocks]
         shaped = self.shaped.moved(self.memory, HOST)
-        others = self.beside, self.unplaced, shaped, self.state_dtype
+        others = self.beside, self.unplaced, shaped, self.format
         return _restored, (self.slots, self.memory.name, self.slices, blocks, *others)
 
 
@@ -283,14 +315,15 @@ def _restored(
     slots: tuple[str, ...],
     device: str,
     slices: dict[Any, Slice],
-    blocks: list[Array],
+    blocks: list[Block],
     beside: Beside,
     unplaced: Collection[Any],
     shaped: ShapedState,
-    state_dtype: np.dtype[Any] | None,
+    format: StateFormat,
 ) -> StateStore:
     memory = memory_of(device)
-    own = [memory.zeros(block.shape, block.dtype) for block in blocks]
-    for block, numbers in zip(own, blocks, strict=True):
-        memory.write(block, numbers)
-    return StateStore(slots, memory, slices, own, beside, unplaced, shaped.moved(HOST, memory), state_dtype)
+    own = [new_block(format, slots, *block[1:], memory) for block in blocks]
+    for block, before in zip(own, blocks, strict=True):
+        for row, numbers in zip(block.rows, before.rows, strict=True):
+            memory.write(row, numbers)
+    return StateStore(slots, memory, slices, own, beside, unplaced, shaped.moved(HOST, memory), format)

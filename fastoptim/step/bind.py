@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from itertools import repeat
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from fastoptim.arrays.devices import info_of, memory_of
 from fastoptim.arrays.flat import FlatDict
 from fastoptim.arrays.info import TensorInfo, on_gpu
@@ -195,7 +193,7 @@ class Binder(NamedTuple):
                 state = store.shaped_addresses(name, algorithm.slots)
             if store.averages is not None:
                 state = (*state, store.memory.address(store.averages[name]))
-            storages = _storages(param, grad, own.dtype, len(store.slots), len(state))
+            storages = _storages(param, grad, store.storages(own), len(state))
             master, extra = 0, tuple[int, ...]()
             if self.plan.has_masters and param.is_half:
                 assert store.beside.master is not None
@@ -228,7 +226,7 @@ class Binder(NamedTuple):
             state = store.addresses(own)
             if averages is not None:
                 state = (*state, memory.address(averages.arrays[i]))
-            storages = _storages(param, grad, own.dtype, len(store.slots), len(state))
+            storages = _storages(param, grad, store.storages(own), len(state))
             segments.append(Segment(param, grad, 0, None, own, storages, state, (), (), 0, parts[i]))
         return segments
 
@@ -245,13 +243,11 @@ def takes_shadow(found: Found, shadow: Mapping[Any, Any] | None) -> bool:
     return step.engine.takes_shadow(arrays, params, grads)
 
 
-def _storages(
-    param: TensorInfo, grad: TensorInfo, state: np.dtype[Any], slots: int, others: int
-) -> tuple[Storage, ...]:
-    """How operands lie in memory: a parameter, its gradient, and others, of which so many are slots of the state.
+def _storages(param: TensorInfo, grad: TensorInfo, slots: tuple[Storage, ...], others: int) -> tuple[Storage, ...]:
+    """How operands lie in memory: a parameter, its gradient, and so many others, of which the slots are first.
 
     A gradient that steps for such parameters cannot read is copied to the dtype in which they compute.
     """
     computed = storage_of(computed_in(param.dtype))
     readable = storage_of(grad.dtype) if computed_in(grad.dtype) == computed.dtype else computed
-    return storage_of(param.dtype), readable, *(storage_of(state),) * slots, *(computed,) * (others - slots)
+    return storage_of(param.dtype), readable, *slots, *(computed,) * (others - len(slots))

@@ -49,7 +49,7 @@ def check_precision(
     is_on = {
         "shadow: expected None": shadow is not None,
         "master: expected None": plan.has_masters and any(halves),
-        "state_dtype: expected None": store.state_dtype is not None,
+        "state_dtype: expected None": store.format.dtype is not None,
         "rounding: expected 'nearest'": (plan.is_kahan and any(halves)) or (plan.fused.stochastic and on_device),
     }
     owner = type(algorithm).__name__

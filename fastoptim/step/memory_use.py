@@ -4,7 +4,6 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from fastoptim.arrays.devices import info_of
-from fastoptim.kernels.storage import F4
 from fastoptim.settings.algorithm import Algorithm
 from fastoptim.settings.patterns import first_match
 from fastoptim.settings.precision import dtype_of
@@ -50,12 +49,11 @@ def memory_use(
     """
     infos = {name: info_of(array, f"params[{name!r}]") for name, array in params.items()}
     own = {name: x for name, x in infos.items() if name in stepped or first_match(algorithm.frozen, name) is None}
-    dtype = dtype_of(algorithm.state_dtype)
+    format = algorithm.state_format(dtype_of(algorithm.state_dtype))
     computed = {name: info.as_computed for name, info in own.items()}
     size = sum(info.nbytes for info in computed.values())
-    in_float32 = sum(info.nbytes for info in computed.values() if info.dtype == F4)
-    slots = size if dtype is None else size - in_float32 + in_float32 // F4.itemsize * dtype.itemsize
-    state = len(algorithm.stored_slots) * slots + shaped.nbytes(computed, algorithm.state_shape)
+    slots = sum(format.nbytes(algorithm.stored_slots, info.dtype, info.size) for info in computed.values())
+    state = slots + shaped.nbytes(computed, algorithm.state_shape)
     has_averages, has_sums = algorithm.ema is not None, algorithm.accumulate > 1
     halves = {name: info for name, info in own.items() if info.is_half}
     masters = sum(computed[name].nbytes for name in halves) if algorithm.master is not None else 0

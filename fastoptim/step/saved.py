@@ -8,12 +8,14 @@ from fastoptim.settings.data import as_data
 from fastoptim.settings.precision import dtype_of
 from fastoptim.state.counts import StepCounts
 from fastoptim.state.loading import load_store
+from fastoptim.state.saved import mapping
 from fastoptim.state.shaped import Shapes
 from fastoptim.state.store import StateStore
 from fastoptim.step.accumulate import Accumulator
 from fastoptim.step.stepper import Stepper
 
 KEYS = ("optimizer", "hyperparameters", "iter", "skipped", "steps", "slots", "ema", "micro_steps", "gradients")
+CONVERTED = "state_dtype", "master"  # hyperparameters that say how the state lies in memory
 
 
 class Owner(Protocol):
@@ -32,8 +34,10 @@ def saved_of(algorithm: Algorithm, owners: Sequence[Owner]) -> dict[str, Any]:
     return saved
 
 
-def checked_values(algorithm: Algorithm, saved: Any, hyperparameters: bool) -> dict[str, Any]:
+def checked_values(algorithm: Algorithm, saved: Any, hyperparameters: bool, convert: bool) -> dict[str, Any]:
     """The hyperparameters that an optimizer will have: those of a state dict, or its own.
+
+    Unless it is to be converted, state that lies in memory in another way than these say is refused.
 
     Raises:
         KeyError, TypeError, ValueError: the state dict lacks something, or is another class's.
@@ -49,6 +53,11 @@ def checked_values(algorithm: Algorithm, saved: Any, hyperparameters: bool) -> d
     if saved["optimizer"] != name:
         raise ValueError(f"state dict: expected that of {name}, got that of {saved['optimizer']!r}")
     if not hyperparameters:
+        theirs = mapping(saved["hyperparameters"], "hyperparameters")
+        for field in () if convert else CONVERTED:
+            if theirs.get(field) != (own := getattr(algorithm, field)):
+                found = f"state dict: it was made with {field}={theirs.get(field)!r}, this optimizer has {own!r}"
+                raise ValueError(f"{found}; convert=True rounds it")
         return algorithm.hyperparameters()
     values = algorithm.values_from(saved["hyperparameters"])
     if saved["ema"] and values["ema"] is None:
@@ -63,6 +72,7 @@ def loaded(
     stepper: Stepper,
     accumulator: Accumulator,
     shapes: Shapes | None,
+    convert: bool,
 ) -> tuple[StepCounts, StateStore, Accumulator]:
     """The owners with the numbers of a state dict. All is looked at before the first array is copied.
 
@@ -73,16 +83,17 @@ def loaded(
         stepper: the present owner of counts and state.
         accumulator: that of the summed gradients.
         shapes: of the state that has other shapes than the parameters, None where that is not known yet.
+        convert: whether state of another format is rounded to that of these values, or refused.
 
     Raises:
         TypeError, ValueError: something is not what it has to be.
     """
     kinds: dict[Any, Any] = {}
     counts, present = stepper.counts.load(saved), stepper.store
-    state_dtype = dtype_of(values["state_dtype"])
-    if (slots, state_dtype) != (present.slots, present.state_dtype):
-        present = StateStore(slots, present.memory, shaped=present.shaped.holding_none(), state_dtype=state_dtype)
-    make_store = load_store(present, saved, kinds, saved["steps"], shapes)
+    format = present.format._replace(dtype=dtype_of(values["state_dtype"]))
+    if (slots, format) != (present.slots, present.format):
+        present = StateStore(slots, present.memory, shaped=present.shaped.holding_none(), format=format)
+    make_store = load_store(present, saved, kinds, saved["steps"], shapes, convert)
     make_accumulator = accumulator.load(saved, kinds, present.memory)
     new, store = make_accumulator(), make_store()
     is_on = {name: values[name] is not None for name in ("ema", "master")}

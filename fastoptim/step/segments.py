@@ -57,7 +57,7 @@ def storage_groups(segments: Sequence[Segment]) -> Iterator[tuple[tuple[Storage,
     """The numbers of the segments of the same storages: a kernel call takes one group. Those of float64 are last."""
 
     def key(i: int) -> tuple[int, list[str]]:
-        return segments[i].dtype.itemsize, [storage.dtype.name for storage in segments[i].storages]
+        return segments[i].dtype.itemsize, [storage.name for storage in segments[i].storages]
 
     for _, members in groupby(sorted(range(len(segments)), key=key), key):
         found = list(members)

@@ -13,6 +13,7 @@ from fastoptim.settings.algorithm import Algorithm
 from fastoptim.settings.carry import Carry
 from fastoptim.settings.plan import Plan
 from fastoptim.settings.rows import Rows
+from fastoptim.settings.state_format import StateFormat
 from fastoptim.state.counts import StepCounts
 from fastoptim.state.shaped import ShapedState
 from fastoptim.state.store import StateStore
@@ -29,6 +30,7 @@ class Stepper:
 
     Args:
         slots: the names of the rule's state.
+        format: how they lie in memory.
         carry: what is carried before the first step, None for nothing.
         shaped: the state of other shapes than the parameters', with no parameter yet.
 
@@ -46,10 +48,11 @@ class Stepper:
     def __init__(
         self,
         slots: tuple[str, ...],
+        format: StateFormat = StateFormat(),  # noqa: B008  # it never changes
         carry: Carry = None,
         shaped: ShapedState | None = None,
     ) -> None:
-        self.store, self.counts = StateStore(slots, shaped=shaped), StepCounts(carry)
+        self.store, self.counts = StateStore(slots, shaped=shaped, format=format), StepCounts(carry)
         self.norm: Any = None
         self.measured: tuple[Callable[[], Mapping[Any, Statistics]], ...] = ()
         self.is_averaged = False
@@ -80,9 +83,10 @@ class Stepper:
             self.take(self.counts, self.store.with_slots(slots))
 
     def use_state_dtype(self, dtype: np.dtype[Any] | None) -> None:
-        """Have slots of this dtype, see `StateStore`. The state that there is, is rounded to it."""
-        if dtype != self.store.state_dtype:
-            self.take(self.counts, self.store.with_state_dtype(dtype))
+        """Have slots of this dtype, see `StateFormat`. The state that there is, is rounded to it."""
+        format = self.store.format._replace(dtype=dtype)
+        if format != self.store.format:
+            self.take(self.counts, self.store.with_format(format))
 
     def replan(self) -> None:
         """Look at the options again: one was assigned."""

@@ -1,0 +1,110 @@
+"""State in codes of 8 bits, read and written from NumPy: what `kernels/codes.py` says of one block, for whole arrays."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastoptim.arrays.memory import Array
+from fastoptim.kernels.codes import CODED, INFINITE, LARGEST, LEAST, LOWEST, NORMAL, OF_ROOTS, OF_SIGNED, top_of
+
+PIECE = 4096 * CODED  # elements that are converted at a time, to need little memory beside them
+F4 = np.float32
+
+
+class Coded(NamedTuple):
+    """One parameter's slot. What is read is a copy.
+
+    Attributes:
+        codes: uint8, of the parameter's shape, in C order.
+        scales: float32, one for each block of `CODED` elements.
+        is_root: whether codes are those of the numbers' roots.
+    """
+
+    codes: Array
+    scales: Array
+    is_root: bool
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the codes."""
+        return np.dtype(self.codes.dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the codes."""
+        return tuple(self.codes.shape)
+
+    def in_memory(self) -> "Coded":
+        """The same, whose arrays may be in a file, in memory."""
+        return Coded(np.ascontiguousarray(self.codes), np.asarray(self.scales), self.is_root)
+
+    def read(self) -> Array:
+        """The numbers as float32, read-only: what is written into them would be lost."""
+        numbers, codes = np.empty(self.codes.size, F4), self.codes.reshape(-1)
+        for start, scales in self._pieces():
+            numbers[start : start + PIECE] = self._decoded(codes[start : start + PIECE], scales)
+        numbers.flags.writeable = False
+        return numbers.reshape(self.codes.shape)
+
+    def write(self, numbers: Array) -> None:
+        """Take these numbers, rounded to the nearest."""
+        new, codes = np.ascontiguousarray(numbers, F4).reshape(-1), self.codes.reshape(-1)
+        for start, scales in self._pieces():
+            piece = codes[start : start + PIECE]
+            piece[...] = self._encoded(new[start : start + PIECE], scales)
+
+    def _pieces(self) -> Iterator[tuple[int, Array]]:
+        for start in range(0, self.codes.size, PIECE):
+            yield start, self.scales[start // CODED : (start + PIECE) // CODED]
+
+    @property
+    def _behind(self) -> int:
+        return OF_ROOTS if self.is_root else OF_SIGNED
+
+    def _decoded(self, codes: Array, scales: Array) -> Array:
+        wide = codes.astype(np.int32)
+        word = ((wide & LARGEST[self._behind]) << self._behind) + np.int32(LOWEST)
+        size: Array = (word.view(F4) - F4(LEAST)) * np.repeat(scales, CODED)[: codes.size]
+        return size * size if self.is_root else np.where(wide > LARGEST[self._behind], -size, size)
+
+    def _encoded(self, numbers: Array, scales: Array) -> Array:
+        """The codes of numbers; their scales are written to `scales`."""
+        top = top_of(self._behind)
+        blocks = np.zeros((scales.size, CODED), F4)
+        blocks.reshape(-1)[: numbers.size] = numbers
+        sizes = np.sqrt(np.abs(blocks)) if self.is_root else np.abs(blocks)
+        largest = sizes.max(axis=1)
+        is_usual = (largest >= NORMAL) & (largest < INFINITE)
+        scales[...] = np.where(is_usual, largest / top, np.where(largest < NORMAL, F4(0), F4(np.nan)))
+        blocks[~is_usual], sizes[~is_usual] = 0, 0
+        factors = top / np.where(is_usual, largest, top)
+        word = (sizes * factors[:, None] + F4(LEAST)).view(np.int32)
+        word = np.minimum(word, (LARGEST[self._behind] << self._behind) + LOWEST) + (1 << self._behind - 1)
+        codes = (word - LOWEST) >> self._behind
+        if self.is_root:
+            codes = np.maximum(codes, sizes > 0)
+        else:
+            codes |= np.signbit(blocks) * (LARGEST[self._behind] + 1)
+        coded: Array = codes.astype(np.uint8).reshape(-1)[: numbers.size]
+        return coded
+
+
+class SlotViews(Mapping[Any, Array]):
+    """A slot's arrays by name: views of the optimizer's own, but for those in codes, which are read."""
+
+    def __init__(self, own: Mapping[Any, Any]) -> None:
+        self._own = own
+
+    def __getitem__(self, name: Any) -> Array:
+        found: Array | Coded = self._own[name]
+        return found.read() if isinstance(found, Coded) else found
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._own)
+
+    def __len__(self) -> int:
+        return len(self._own)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
