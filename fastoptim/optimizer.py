@@ -243,13 +243,14 @@ class Optimizer(Algorithm):
 
         Raises:
             ValueError: if the device is neither.
-            RuntimeError: if "cuda" cannot be had; it says what is missing. Or there is state of 16 or 8 bits, or a master.
+            RuntimeError: if "cuda" cannot be had; it says what is missing. Or there is state of less than 32 bits, or a
+                master.
         """
         memory = memory_of(device)
         store = self._stepper.store
         if memory is not HOST and (store.format.dtype or store.beside.master or store.beside.compensation):
             raise RuntimeError(
-                "to('cuda'): expected no state of 16 or 8 bits and no masters, which are for the CPU alone"
+                "to('cuda'): expected no state of less than 32 bits and no masters, which are for the CPU alone"
             )
         accumulator = self._accumulator.moved(memory)
         self._stepper.move(memory)

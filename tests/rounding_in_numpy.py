@@ -15,8 +15,8 @@ def key_of_step(seed, t):
     return sum(int(piece) << 16 * i for i, piece in enumerate(random.pieces_of_step(seed, t)))
 
 
-def random_bits(seed, t, name, size, column):
-    """32 bits for each element of an array, in C order, and for a column of the kernels' table."""
+def random_bits(seed, t, name, size, number):
+    """32 bits for each element of an array, in C order, for an operand with so many before it that are rounded so."""
     key = random.mixed(key_of_step(seed, t) ^ (random.key_of_name(name) % 2**64))
     i = np.arange(size)
     keys = [random.mixed((key + chunk * 0x9E3779B97F4A7C15) % 2**64) for chunk in range(size // 65_536 + 1)]
@@ -24,7 +24,7 @@ def random_bits(seed, t, name, size, column):
     x = (i % 65_536).astype(U4) ^ (of_chunk & U8(2**32 - 1)).astype(U4)
     x = (x ^ (x >> U4(16))) * U4(0x7FEB352D) + (of_chunk >> U8(32)).astype(U4)
     x = (x ^ (x >> U4(15))) * U4(0x846CA68B)
-    return (x ^ (x >> U4(16))) * U4(pow(0x9E3779B1, column, 2**32))
+    return (x ^ (x >> U4(16))) * U4(pow(0x9E3779B1, number, 2**32))
 
 
 def to_nearest(x, dtype):

@@ -260,22 +260,9 @@ def test_state_that_is_rounded_later(rng):
     assert opt.iter == 3
 
 
-def test_a_state_dict_of_another_state_dtype(rng):
-    """It is refused, unless the hyperparameters come with it; then an assignment converts."""
-    params, grads, opt = arrays(rng, F4), arrays(rng, F4), Adam(state_dtype="float16")
-    opt.update(params, grads)
-    other = Adam()
-    with pytest.raises(ValueError, match="expected float32 for 'W', as state_dtype says, got float16"):
-        other.load_state_dict(opt.state_dict(), hyperparameters=False)
-    other.load_state_dict(opt.state_dict())
-    other.state_dtype = None
-    assert other.state["m"]["W"].dtype == F4
-    assert_same_bits(other.state["m"]["W"], opt.state["m"]["W"].astype(F4))
-
-
 def stochastic_steps(opt, plain, params, steps, rng):
     """Compare steps of an optimizer that rounds at random with the same in NumPy."""
-    dtype, columns = params["W"].dtype, {"m": 2, "v": 3}
+    dtype, numbers = params["W"].dtype, {"m": 1, "v": 2}
     for _ in range(steps):
         full, grads, t = wide(params), like(rng, params), opt.iter + 1
         opt.update(params, grads)
@@ -283,8 +270,8 @@ def stochastic_steps(opt, plain, params, steps, rng):
         for name, p in params.items():
             bits = random_bits(opt.seed, t, name, p.size, 0)
             assert_same_bits(np.ravel(p), at_random(full[name], dtype, bits), name)
-            for slot, column in columns.items() if opt.state_dtype else ():
-                own, bits = plain.state[slot][name], random_bits(opt.seed, t, name, p.size, column)
+            for slot, number in numbers.items() if opt.state_dtype else ():
+                own, bits = plain.state[slot][name], random_bits(opt.seed, t, name, p.size, number)
                 own[...] = at_random(own, dtype, bits).reshape(own.shape)
                 assert_same_bits(
                     np.ascontiguousarray(opt.state[slot][name]).astype(F4), np.ascontiguousarray(own), slot
@@ -401,7 +388,7 @@ def test_what_is_lost_is_kept(dtype, cls, rng):
 
 
 def test_rounding_beside_other_options(rng):
-    with pytest.raises(ValueError, match="rounding: expected 'nearest' or 'stochastic' beside `master`"):
+    with pytest.raises(ValueError, match="rounding: expected another one than 'kahan' beside `master`"):
         Adam(master="float32", rounding="kahan").update({}, {})
     for wrong in ({"rounding": "up"}, {"seed": -1}, {"seed": 1.5}, {"state_dtype": "float64"}, {"master": "bfloat16"}):
         with pytest.raises(ValueError, match=next(iter(wrong))):

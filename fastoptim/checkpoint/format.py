@@ -1,11 +1,12 @@
 """What a checkpoint file says.
 
 The file holds the arrays "params/<name>", "slots/<slot>/<name>" and "ema/<name>", "master/<name>",
-"compensation/<name>", "gradients/<name>", so that any reader of safetensors finds the parameters. Its `__metadata__`
-has two entries: "fastoptim", a JSON text with everything that is not an array, and "crc32", eight hexadecimal digits.
-They are zlib's CRC-32 of the header that `header` makes with zeros for these digits, and of the arrays in the order of
-`in_order`. The checksum finds damage. It is not a signature, because a forger can compute it, too. So `load` checks
-everything that it takes from there, and nothing in a file is ever executed.
+"compensation/<name>", "gradients/<name>"; where a slot has codes of 8 bits, also "scales/<slot>/<name>". So any reader
+of safetensors finds the parameters. Its `__metadata__` has two entries: "fastoptim", a JSON text with everything that
+is not an array, and "crc32", eight hexadecimal digits. They are zlib's CRC-32 of the header that `header` makes with
+zeros for these digits, and of the arrays in the order of `in_order`. The checksum finds damage. It is not a signature,
+because a forger can compute it, too. So `load` checks everything that it takes from there, and nothing in a file is
+ever executed.
 """
 
 import importlib
@@ -17,10 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 FORMAT = 1
-CODES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"}  # by the names of dtypes
-# Their arrays are called group/name; those of slots are slots/slot/name.
+CODES = {"uint8": "U8", "float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"}  # by names of dtypes
+# Their arrays are called group/name; those of slots and their scales are slots/slot/name.
 GROUPS = ("params", "ema", "master", "compensation", "gradients")
-OPTIONAL = ("master", "compensation")  # groups that a file without such arrays does not name
+SLOTTED = ("slots", "scales")
+OPTIONAL = ("master", "compensation", "scales")  # groups that a file without such arrays does not name
 HEADER_LIMIT = 100_000_000  # bytes that the safetensors package reads
 POSITIONS = 10**9  # more arrays than any list has
 DEPTH_LIMIT = 100  # of nested lists and dicts
@@ -88,18 +90,18 @@ def document_of(text: str) -> dict[str, Any]:
         raise CheckpointError("damaged: its description is no JSON object")
     if document.get("format") != FORMAT:
         raise CheckpointError(f"a checkpoint of format {document.get('format')!r}, expected {FORMAT}")
-    slots, state = document.get("slots"), document.get("state")
+    slotted, state = [document.get(group, {}) for group in SLOTTED], document.get("state")
     if not (
         all(_are_names(document.get(group)) for group in GROUPS if group in document or group not in OPTIONAL)
-        and isinstance(slots, dict)
-        and all("/" not in slot and _are_names(names) for slot, names in slots.items())
+        and "slots" in document
+        and all(map(_are_slots, slotted))
         and isinstance(state, dict | None)
         and isinstance(document.get("metadata"), dict)
-        and not (state or {}).keys() & {"slots", *GROUPS[1:]}
+        and not (state or {}).keys() & {*SLOTTED, *GROUPS[1:]}
         and _are_positions(document.get("positions", []), state or {})
     ):
         raise CheckpointError("damaged: its description lacks something, or has it of another type")
-    if state is None and (slots or any(document.get(group) for group in GROUPS[1:])):
+    if state is None and any(document.get(group) for group in (*SLOTTED, *GROUPS[1:])):
         raise CheckpointError("damaged: it has arrays of an optimizer, but no optimizer")
     return document
 
@@ -107,6 +109,10 @@ def document_of(text: str) -> dict[str, Any]:
 def is_position(name: Any) -> bool:
     """Whether a name is one that arrays of a list have: 0, 1, 2, ..."""
     return type(name) is int and 0 <= name < POSITIONS
+
+
+def _are_slots(value: Any) -> bool:
+    return isinstance(value, dict) and all("/" not in slot and _are_names(names) for slot, names in value.items())
 
 
 def _are_names(value: Any) -> bool:

@@ -11,6 +11,7 @@ from fastoptim.checkpoint import pieces
 from fastoptim.checkpoint.format import (
     CODES,
     GROUPS,
+    SLOTTED,
     CheckpointError,
     Entry,
     document_of,
@@ -78,7 +79,8 @@ def _contents(
         raise CheckpointError("a safetensors file, but not one that fastoptim has saved")
     document = document_of(notes["fastoptim"])
     groups = {group: document.get(group, []) for group in GROUPS}
-    groups |= {f"slots/{slot}": names for slot, names in document["slots"].items()}
+    slotted = {key: document[key] for key in SLOTTED if key in document}
+    groups |= {f"{key}/{slot}": names for key, slots in slotted.items() for slot, names in slots.items()}
     expected = [f"{group}/{name}" for group, names in groups.items() for name in names]
     if sorted(expected) != sorted(found):
         odd = ", ".join(map(repr, sorted(set(expected) ^ set(found)))) or "none, but one is named twice"
@@ -94,7 +96,7 @@ def _contents(
     if state is not None:
         for key in document.get("positions", []):
             state[key] = {int(name): value for name, value in state[key].items()}
-        state["slots"] = {slot: group(f"slots/{slot}") for slot in document["slots"]}
+        state |= {key: {slot: group(f"{key}/{slot}") for slot in slots} for key, slots in slotted.items()}
         state |= {name: group(name) for name in GROUPS[1:] if name in document}
     return Checkpoint(StoredArrays(file, group("params")), state, document["metadata"])
 

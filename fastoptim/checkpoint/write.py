@@ -21,6 +21,7 @@ from fastoptim.checkpoint.format import (
     GROUPS,
     HEADER_LIMIT,
     OPTIONAL,
+    SLOTTED,
     Entry,
     check_json,
     header,
@@ -29,6 +30,7 @@ from fastoptim.checkpoint.format import (
     safetensors_package,
 )
 from fastoptim.checkpoint.stored import StoredArray
+from fastoptim.kernels.codes import BYTES
 
 
 def save(path: str | os.PathLike[str], params: ByName, opt: Any = None, **metadata: Any) -> None:
@@ -94,11 +96,13 @@ def _described(params: Any, opt: Any, metadata: dict[str, Any]) -> tuple[dict[st
     document: dict[str, Any] = {"format": FORMAT, "metadata": metadata, "slots": {}, "state": state}
     by_position = bool(params) and all(map(is_position, params))
     if state is not None:
-        for slot, views in state.pop("slots").items():
-            if not isinstance(slot, str) or "/" in slot:
-                raise TypeError(f"slots: expected names without '/', got {slot!r}")
-            groups[f"slots/{slot}"] = views
-            document["slots"][slot] = list(views)
+        for key in [key for key in SLOTTED if key in state or key not in OPTIONAL]:
+            slots = dict(state.pop(key))
+            for slot, views in slots.items():
+                if not isinstance(slot, str) or "/" in slot:
+                    raise TypeError(f"{key}: expected names without '/', got {slot!r}")
+                groups[f"{key}/{slot}"] = views
+            document[key] = {slot: list(views) for slot, views in slots.items()}
         groups |= {group: state.pop(group) for group in GROUPS[1:] if group in state or group not in OPTIONAL}
         for key, value in state.items():  # JSON turns an integer that is a key into text
             if by_position and isinstance(value, dict) and value and all(map(is_position, value)):
@@ -113,14 +117,14 @@ def _described(params: Any, opt: Any, metadata: dict[str, Any]) -> tuple[dict[st
                 raise TypeError(f"{what}: expected names that are {expected}, got {name!r}")
             if not by_position and any("\ud800" <= character <= "\udfff" for character in name):
                 raise ValueError(f"{what}: the name is no valid Unicode")
-            arrays[f"{group}/{name}"] = _on_host(array, what)
+            arrays[f"{group}/{name}"] = _on_host(array, what, may_be_coded=group.startswith("slots/"))
     if state is not None:
         check_json(state, "state")
     document |= {group: list(groups.get(group, ())) for group in GROUPS if group in groups or group not in OPTIONAL}
     return arrays, json.dumps(document, separators=(",", ":"))
 
 
-def _on_host(array: Any, what: str) -> Array:
+def _on_host(array: Any, what: str, may_be_coded: bool) -> Array:
     if isinstance(array, StoredArray):  # from one file to another
         return np.asarray(array)
     if on_gpu(array):
@@ -128,7 +132,8 @@ def _on_host(array: Any, what: str) -> Array:
             if hasattr(array, method):
                 array = np.asarray(getattr(array, method)())
                 break
-    check_array(array, what)
+    if not (may_be_coded and isinstance(array, np.ndarray) and array.dtype == BYTES):
+        check_array(array, what)
     return np.asarray(array)
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numba.extending import register_jitable
 
-from fastoptim.kernels import chunks, codes, fuse, halves, jit, memory, pieces, random, reduce, storage, unroll
+from fastoptim.kernels import chunks, codes, encode, fuse, halves, jit, memory, pieces, random, reduce, storage, unroll
 from fastoptim.kernels.chunks import storing
-from fastoptim.kernels.codes import free_room, new_room
+from fastoptim.kernels.encode import free_room, new_room
 from fastoptim.kernels.fuse import NOTHING, Fused
 from fastoptim.kernels.jit import jitable
 from fastoptim.kernels.launch import Pass
@@ -98,7 +98,7 @@ class BlockKernels:
         rule: Any,
         fused: Fused = NOTHING,
     ) -> None:
-        sources = fingerprint(fuse, memory, reduce, unroll, storage, halves, codes, chunks, pieces, random, jit)
+        sources = fingerprint(fuse, memory, reduce, unroll, storage, halves, codes, encode, chunks, pieces, random, jit)
         self._identity = *identity, values, *written, *map(len, per_array[:2]), f"{sources:x}"
         self.element, self.written, self.values = element, tuple(written), values
         self.scalars, self.per_array, self.fused = tuple(scalars), per_array, fused

@@ -26,14 +26,10 @@ def storing(
         fused: the options.
         values: what stores further numbers, in arrays behind the operands.
     """
-    to_nearest = written[-1] if fused.copy else PARAM if fused.compensation else None  # the rest of the last is kept
-    stores, numbers = list[Callable[..., Any]](), list[int]()
-    for column in written:
-        dither = storages[column].dither if fused.stochastic and column != to_nearest else None
-        stores.append(dither or storages[column].store)
-        numbers.append(sum(number >= 0 for number in numbers) if dither else -1)
+    at_random = dithered(storages, written, fused)
+    stores = [(each.dither if x in at_random else None) or each.store for x in written for each in [storages[x]]]
     every = *stores, *values
-    if all(number < 0 for number in numbers):
+    if not at_random:
         store_all = store(every)
 
         @jitable("plain", store_all.__name__)
@@ -41,6 +37,7 @@ def storing(
             store_all(arrays, i, numbers)
 
         return store_plainly
+    numbers = [at_random.index(column) if column in at_random else -1 for column in written]
     store_random = store_dithered(every, (*numbers, *(-1,) * len(values)))
 
     @jitable("random", store_random.__name__)
@@ -48,6 +45,12 @@ def storing(
         store_random(arrays, i, values, random_bits(i, first, key))
 
     return store_at_random
+
+
+def dithered(storages: Sequence[Storage], written: Sequence[int], fused: Fused) -> list[int]:
+    """The columns whose elements are rounded at random, each by itself: not copies, nor what has its rest kept."""
+    to_nearest = written[-1:] if fused.copy else [PARAM] if fused.compensation else []
+    return [x for x in written if fused.stochastic and storages[x].dither and x not in to_nearest]
 
 
 def chunk_finder(storages: Sequence[Storage], per_array: PerArray, scalars: Sequence[str]) -> Callable[..., Any]:

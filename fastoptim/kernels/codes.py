@@ -2,13 +2,13 @@
 
 A code is the upper bits of a number between `LEAST` and 2, so that shifts and one subtraction decode it: no table is
 looked up, and loops vectorise. A slot of signed numbers has a sign, 4 bits of exponent and 3 of mantissa. Of numbers
-that are never negative, the root is coded, with 4 bits of each. So v of Adam has the range that a root of float32 needs.
+that are never negative, the root is coded, with 4 bits of each: so v of Adam has the range of its root.
 
 A pass decodes as it loads. What it stores goes to scratch memory, from where a block is encoded when it is done: its
 scale follows from the largest of its new numbers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import sqrt
 from typing import Any
 
@@ -17,11 +17,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, register_jitable
 
-from fastoptim.kernels.halves import F32, I32, OF_OPERANDS, SIGN, of_operand, random_bits
-from fastoptim.kernels.jit import jitable
-from fastoptim.kernels.memory import WORD, array_at, word_at
+from fastoptim.kernels.halves import F32, I32, SIGN
+from fastoptim.kernels.memory import array_at
 from fastoptim.kernels.storage import F4, Codes, Storage
-from fastoptim.kernels.unroll import unrolled
 
 I8 = ir.IntType(8)
 BYTES = np.dtype(np.uint8)
@@ -31,7 +29,6 @@ LEAST = 2.0**-15  # what is added to a number before its upper bits are taken, s
 LOWEST = int(np.float32(LEAST).view(np.int32))  # its bits
 OF_SIGNED, OF_ROOTS = 20, 19  # bits of a float32 behind those of a code
 LARGEST = {OF_SIGNED: 127, OF_ROOTS: 255}  # codes without their sign
-MIDDLE = 2**31  # the random number that rounds to the nearest
 NORMAL, INFINITE = np.float32(2.0**-126), np.float32(np.inf)
 ZERO, NAN = np.float32(0), np.float32(np.nan)
 
@@ -68,9 +65,7 @@ def _code(builder: Any, size: Any, factor: Any, random: Any, behind: int) -> Any
     """The code of a positive number, of which the factor makes at most that of the largest code."""
     word = builder.bitcast(builder.fadd(builder.fmul(size, factor), F32(LEAST)), I32)
     top = I32((LARGEST[behind] << behind) + LOWEST)
-    word = builder.select(
-        builder.icmp_unsigned("<", word, top), word, top
-    )  # products are rounded, and random ones added
+    word = builder.select(builder.icmp_unsigned("<", word, top), word, top)
     word = builder.add(word, builder.lshr(random, I32(32 - behind)))
     return builder.lshr(builder.sub(word, I32(LOWEST)), I32(behind))
 
@@ -136,7 +131,7 @@ def _as_number(typing_context: Any, bits: Any) -> Any:
     return types.float32(types.int32), lower
 
 
-LIKE_CODES, LIKE_SCALES = np.empty(0, BYTES), np.empty(0, F4)
+LIKE_CODES, LIKE_NUMBERS = np.empty(0, BYTES), np.empty(0, F4)
 
 
 def room_for(size: int) -> int:
@@ -182,10 +177,10 @@ def _factor(address: Any, start: Any, size: Any, room: Any, top: Any) -> Any:
 
     It takes addresses, as arrays would be counted where they go into a function that is not inlined.
     """
-    numbers, bits = array_at(room, LIKE_SCALES, size), np.int32(0)
+    numbers, bits = array_at(room, LIKE_NUMBERS, size), np.int32(0)
     for i in range(size):
         bits = _larger(bits, numbers[i])
-    largest, scales = _as_number(bits), array_at(scale_of(address, start), LIKE_SCALES, 1)
+    largest, scales = _as_number(bits), array_at(scale_of(address, start), LIKE_NUMBERS, 1)
     if NORMAL <= largest < INFINITE:
         scales[0] = largest / top
         return top / largest
@@ -219,92 +214,3 @@ SIGNED = Storage(
     BYTES, BYTES, F4, _load_signed, _store_signed, codes=Codes("signed", _factor_of_signed, _encode_to_signed)
 )
 ROOTS = Storage(BYTES, BYTES, F4, _load_root, _store_root, codes=Codes("roots", _factor_of_roots, _encode_to_root))
-
-
-@register_jitable
-def coded_at(address: Any, start: Any, size: Any, room: Any) -> Any:
-    """An operand of codes, from element `start` on, which is the first of a block; `room` has its scratch memory."""
-    scale = array_at(scale_of(address, start), LIKE_SCALES, 1)[0]
-    return array_at(address + start, LIKE_CODES, size), scale, array_at(room, LIKE_SCALES, size)
-
-
-@register_jitable
-def _nearest(i: Any, first: Any, key: Any) -> Any:
-    return np.uint32(MIDDLE)
-
-
-def encoder(storages: Sequence[Storage], written: Sequence[int], is_random: bool) -> Callable[..., Any]:
-    """`(row, start, size, room, key, first)`: encode the new numbers of a block, of all operands that are written.
-
-    Args:
-        storages: of all operands.
-        written: the columns of those that are written.
-        is_random: whether codes are rounded at random. Then `key` is that of the block's chunk, and `first` the place
-            of its first element there.
-    """
-    own = {column: codes for column in written if (codes := storages[column].codes) is not None}
-    if not own:
-        return jitable("nothing")(lambda row, start, size, room, key, first: None)
-    every = [column for column, storage in enumerate(storages) if storage.codes is not None]
-    places = [f"word_at(row + {column * WORD}), start, size, room + {room_of(every.index(column))}" for column in own]
-    encodes = {f"own{i}": codes.encode for i, codes in enumerate(own.values())}
-    before = sum(storages[column].dither is not None for column in written) if is_random else 0
-    factors = [pow(OF_OPERANDS, before + i, 2**32) if is_random else 1 for i in range(len(own))]
-    elements = (f"own{i}(arrays[{i}], i, factors[{i}], of_operand(random, {x}))" for i, x in enumerate(factors))
-    content = *own, *(codes.name for codes in own.values()), *factors, int(is_random)
-    encode = unrolled("encode", "arrays, i, factors, random", elements, *content, of_operand=of_operand, **encodes)
-    arguments, names = "row, start, size, room", {"word_at": word_at}
-    operands = (f"coded_at({place})" for place in places)
-    operands_at = unrolled("coded", arguments, operands, *content, *every, coded_at=coded_at, **names)
-    measures = {f"own{i}": codes.factor for i, codes in enumerate(own.values())}
-    factors_at = unrolled(
-        "factors", arguments, (f"own{i}({x})" for i, x in enumerate(places)), *content, *every, **names, **measures
-    )
-    random_at = random_bits if is_random else _nearest
-
-    @jitable(*content, *every)
-    def encode_block(row: Any, start: Any, size: Any, room: Any, key: Any, first: Any) -> None:
-        factors = factors_at(row, start, size, room)
-        operands = operands_at(row, start, size, room)
-        for i in range(size):
-            encode(operands, i, factors, random_at(i, first, key))
-
-    return encode_block
-
-
-def room_of(number: int) -> int:
-    """Where the scratch memory of an operand of codes begins that has so many before it."""
-    return number * CODED * F4.itemsize
-
-
-@intrinsic
-def _allocate(typing_context: Any, size: Any) -> Any:
-    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return builder.ptrtoint(context.nrt.allocate(builder, values[0]), ir.IntType(64))
-
-    return types.int64(types.int64), lower
-
-
-@intrinsic
-def _free(typing_context: Any, address: Any) -> Any:
-    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        context.nrt.free(builder, builder.inttoptr(values[0], I8.as_pointer()))
-        return context.get_dummy_value()
-
-    return types.void(types.int64), lower
-
-
-# An array of NumPy would be counted, with a locked instruction, for each function that it goes through.
-
-
-@register_jitable
-def new_room(count: Any) -> Any:
-    """The address of scratch memory for the new numbers of a block of so many operands; 0 for none."""
-    return _allocate(count * CODED * 4) if count else 0
-
-
-@register_jitable
-def free_room(address: Any) -> None:
-    """Give it back."""
-    if address:
-        _free(address)

@@ -9,7 +9,7 @@ import numpy as np
 from numba import prange, types
 from numba.extending import overload
 
-from fastoptim.kernels import chunks, codes, fuse, halves, jit, memory, pieces, random, storage, unroll
+from fastoptim.kernels import chunks, codes, encode, fuse, halves, jit, memory, pieces, random, storage, unroll
 from fastoptim.kernels.blocks import BlockKernels, numbers_of_array
 from fastoptim.kernels.chunks import storing
 from fastoptim.kernels.fuse import NOTHING, Fused, around, signature, typed, typed_alone
@@ -44,7 +44,7 @@ class CpuKernels:
         self._writes_state = writes_state
         self._names = signature(rule, slots, fused)
         bits = "".join(str(int(option)) for option in fused) + "r" * (not writes_state)
-        sources = fingerprint(rule, fuse, memory, unroll, storage, halves, codes, chunks, pieces, random, jit)
+        sources = fingerprint(rule, fuse, memory, unroll, storage, halves, codes, encode, chunks, pieces, random, jit)
         self._identity = rule.__name__, slots, bits, *map(len, per_array[:2]), f"{sources:x}"
         count = len(arguments(rule)) - 2 - slots
         # A copy of its own name: there may be other rules of this name, or this one as it was before an edit.

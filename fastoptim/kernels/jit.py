@@ -9,6 +9,8 @@ from numba.extending import register_jitable
 
 from fastoptim.kernels.notice import announce
 
+READABLE = 120  # characters of a function's name in that of its file, of which systems allow 255 in all
+
 
 def name_apart(function: Any, *content: object) -> None:
     """Add to a function's name what it was made for.
@@ -79,5 +81,5 @@ class _FileForEachKey(IndexDataCacheFile):  # type: ignore[misc]  # numba's clas
     def _file_name(self, key: Any) -> str:
         # the types of the arguments, the processor, the code with its closure; numba and the file's date
         everything = repr((key, self._version, self._source_stamp))
-        name = self._index_name.removesuffix(".nbi")
+        name = self._index_name.removesuffix(".nbi")[:READABLE]
         return f"{name}.{hashlib.sha256(everything.encode()).hexdigest()[:32]}.nbc"

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numba.extending import register_jitable
 
-from fastoptim.kernels.chunks import chunk_finder
-from fastoptim.kernels.codes import CODED, coded_at, encoder, free_room, new_room, room_of
+from fastoptim.kernels.chunks import chunk_finder, dithered
+from fastoptim.kernels.codes import CODED
+from fastoptim.kernels.encode import coded_at, encoder, free_room, new_room, place_of
 from fastoptim.kernels.fuse import Fused
 from fastoptim.kernels.jit import jitable
 from fastoptim.kernels.memory import WORD, array_at, word_at
@@ -26,13 +27,12 @@ def _operands_at(storages: tuple[Storage, ...]) -> Callable[..., Any]:
     scratch memory for operands of codes.
     """
     like = {f"like{i}": np.empty(0, storage.word) for i, storage in enumerate(storages)}
-    elements, coded = list[str](), 0
-    for i, storage in enumerate(storages):
-        if storage.codes is None:
-            elements.append(f"array_at(word_at(row + {i * WORD}) + start * {storage.itemsize}, like{i}, size)")
-        else:
-            elements.append(f"coded_at(word_at(row + {i * WORD}), start, size, room + {room_of(coded)})")
-            coded += 1
+    elements = [
+        f"array_at(word_at(row + {i * WORD}) + start * {storage.itemsize}, like{i}, size)"
+        if storage.codes is None
+        else f"coded_at({place_of(storages, i)})"
+        for i, storage in enumerate(storages)
+    ]
     names, functions = (storage.name for storage in storages), {"array_at": array_at, "coded_at": coded_at}
     return unrolled("operands", "row, start, size, room", elements, *names, word_at=word_at, **functions, **like)
 
@@ -62,7 +62,8 @@ class Pieces:
         self.longest = CODED if self.coded else CHUNK if per_array.is_keyed else 0
         self.border = _border_of_block if self.coded else _same_place
         self._operands_at, self._chunk_at = _operands_at(storages), chunk_finder(storages, per_array, scalars)
-        self._encode = encoder(storages, written, fused.stochastic)
+        before = len(dithered(storages, written, fused)) if fused.stochastic else None
+        self._encode = encoder(storages, written, before)
 
     def updater(self, update: Callable[..., Any]) -> Callable[..., Any]:
         """`(row, start, size, sums, numbers, room)`: the update of one piece of a row.

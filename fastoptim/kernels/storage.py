@@ -73,7 +73,7 @@ class Storage(NamedTuple):
     @property
     def name(self) -> str:
         """What tells it from others."""
-        return self.dtype.name if self.codes is None else self.codes.name
+        return str(self.dtype.char) if self.codes is None else self.codes.name
 
     @property
     def of_rests(self) -> "Storage":

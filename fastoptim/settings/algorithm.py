@@ -61,8 +61,8 @@ class Algorithm(Options):
         array_slots: names of the state's numbers that each array has one of. Behind them, after the class is made, come
             those of `shared_slots`. Arrays that `matrices` updates have none.
         shared_slots: names of numbers of the state that all arrays share.
-        nonnegative_slots: names of slots whose numbers are never negative, as those of a second moment: in 8 bits, their
-            roots are kept.
+        nonnegative_slots: names of slots whose numbers are never negative, as those of a second moment. In 8 bits,
+            their roots are kept.
         parameter_slots: names of slots that hold parameters, for which 8 bits are too coarse: they stay float32.
         matrices: how matrices are updated, where they do not follow the rule.
         stages: what a step is made of: the reductions, and the rule, element by element.

@@ -1,4 +1,4 @@
-"""State in codes of 8 bits, read and written from NumPy: what `kernels/codes.py` says of one block, for whole arrays."""
+"""State in codes of 8 bits, read and written by NumPy: what `kernels/codes.py` says, for whole arrays."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple

@@ -300,8 +300,8 @@ class StateStore:
         scales = {slot: own for slot, own in coded.items() if own}
         return {
             "slots": {slot: read(views) for slot, views in every.items()},
-            **{key: read(views) for key, views in there.items()},
             **({"scales": scales} if scales else {}),
+            **{key: read(views) for key, views in there.items()},
         }
 
     def __reduce__(self) -> tuple[Any, ...]:  # for pickle and copy.deepcopy: views would become arrays of their own
