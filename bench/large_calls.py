@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -22,18 +21,6 @@ def after_product(calls: Calls) -> Calls:
     shape = TWO_MILLION.shapes[0]
     x, delta = (np.ones((BATCH, width), np.float32) for width in shape)
     return Calls(calls.step, lambda: np.matmul(x.T, delta))
-
-
-def low_precision(param: str, grad: str, shadow: str = "", **options: Any) -> Calls:
-    """Adam on one array of 50 million elements, and a gradient; `shadow` is the dtype of what it is rounded to."""
-    import ml_dtypes  # not everybody has it, and registers the name bfloat16
-
-    assert ml_dtypes.bfloat16
-    random, size = np.random.default_rng(0), WORKLOADS["flat_50m"].size
-    numbers = np.resize(random.standard_normal(2**20, np.float32), size)
-    params, grads = {"w": numbers.astype(param)}, {"w": (numbers * np.float32(0.01)).astype(grad)}
-    opt, copies = fastoptim.Adam(**options), {"w": numbers.astype(shadow)} if shadow else None
-    return Calls(lambda: opt.update(params, grads, shadow=copies) if copies else opt.update(params, grads))
 
 
 def one_array(side: int, kind: str, *, plain: bool = False) -> Calls:
@@ -66,15 +53,6 @@ LARGE = {
     "ResNet-50, update norms": Way(lambda: same_dict(RESNET50, statistics=("update_norm",))),
     "ResNet-50, four statistics": Way(
         lambda: same_dict(RESNET50, clip_value=1.0, statistics=("grad_norm", "param_norm", "update_norm", "clipped"))
-    ),
-    "50M": Way(lambda: low_precision("float32", "float32")),
-    "50M, clipped": Way(lambda: low_precision("float32", "float32", clip_norm=1.0)),
-    "50M, all bfloat16": Way(lambda: low_precision("bfloat16", "bfloat16", state_dtype="bfloat16")),
-    "50M, bfloat16, stochastic": Way(lambda: low_precision("bfloat16", "bfloat16", rounding="stochastic")),
-    "50M, bfloat16, kahan": Way(lambda: low_precision("bfloat16", "bfloat16", rounding="kahan")),
-    "50M, bfloat16, master": Way(lambda: low_precision("bfloat16", "bfloat16", master="float32")),
-    "50M, clipped, bfloat16 gradients and shadow": Way(
-        lambda: low_precision("float32", "bfloat16", "bfloat16", clip_norm=1.0)
     ),
     "NumPy, 2M": Way(lambda: plain_numpy(TWO_MILLION)),
     "NumPy, 2M, after a product": Way(lambda: after_product(plain_numpy(TWO_MILLION))),

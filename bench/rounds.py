@@ -14,11 +14,12 @@ from typing import NamedTuple
 from bench.calls import Calls, surroundings
 from bench.first_updates import COUNTS, FIRST, first_updates
 from bench.large_calls import LARGE, STAGED
+from bench.low_precision import LOW_PRECISION
 from bench.processes import ROOT, keep_freed_memory
 from bench.small_calls import SMALL
 from bench.verdicts import Change, paired
 
-WAYS = {**SMALL, **LARGE, **STAGED}
+WAYS = {**SMALL, **LARGE, **STAGED, **LOW_PRECISION}
 
 STEPS = 300  # in a round
 SECONDS = 0.6  # for the steps of one way in a round, where so many take longer ...
@@ -94,7 +95,8 @@ def one_round(checkout: Path, names: Sequence[str]) -> Round:
     """Measure a checkout in a new process."""
     command = [sys.executable, "-c", CHILD, str(checkout), str(ROOT), *names]
     done = subprocess.run(command, cwd=checkout, check=True, text=True, stdout=subprocess.PIPE)
-    found = {name: Times(*times) for name, times in json.loads(done.stdout).items()}
+    own = next(line for line in done.stdout.splitlines() if line.startswith("{"))  # libraries print there, too
+    found = {name: Times(*times) for name, times in json.loads(own).items()}
     if any(name in FIRST for name in names):
         found |= {name: Times(*times) for name, times in first_updates(checkout).items() if name in names}
     return found

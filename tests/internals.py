@@ -9,8 +9,10 @@ import pytest
 
 from fastoptim.arrays.memory import HostMemory
 from fastoptim.kernels import cpu, guard, launch, reduce, threads
+from fastoptim.kernels.codes import BYTES
 from fastoptim.kernels.fuse import NOTHING, Fused
 from fastoptim.kernels.storage import storage_of
+from fastoptim.settings.state_format import StateFormat
 from fastoptim.step.host import HostEngine
 
 # All that the kernels for a GPU have, too.
@@ -43,6 +45,14 @@ def low_precision_pass(cls, dtype, fused=NOTHING):
     """The same, where parameter, gradient and state are of one dtype of 16 bits."""
     kernels = cls.kernels.including(fused)
     return kernels.on_cpu.pass_for((storage_of(dtype),) * (2 + len(cls.slots))).dispatcher
+
+
+def eight_bit_pass(cls, fused=NOTHING):
+    """The same for float32 with a state of 8 bits."""
+    slots = StateFormat(BYTES, frozenset(cls.nonnegative_slots), frozenset(cls.parameter_slots))
+    storages = [slots.storage(slot, np.dtype(np.float32), True) for slot in cls.slots]
+    kernels = cls.kernels.including(fused)
+    return kernels.on_cpu.pass_for((storage_of(np.float32),) * 2 + tuple(storages)).dispatcher
 
 
 def fused_of(opt):

@@ -24,7 +24,8 @@ def random_bits(seed, t, name, size, number):
     x = (i % 65_536).astype(U4) ^ (of_chunk & U8(2**32 - 1)).astype(U4)
     x = (x ^ (x >> U4(16))) * U4(0x7FEB352D) + (of_chunk >> U8(32)).astype(U4)
     x = (x ^ (x >> U4(15))) * U4(0x846CA68B)
-    return (x ^ (x >> U4(16))) * U4(pow(0x9E3779B1, number, 2**32))
+    x = (x ^ (x >> U4(16))) * U4(pow(0x9E3779B1, number // 2, 2**32))
+    return x << U4(16) | x >> U4(16) if number % 2 else x
 
 
 def to_nearest(x, dtype):

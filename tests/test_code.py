@@ -14,6 +14,7 @@ from internals import (
     EVERY_OPTION,
     assembly_of,
     assembly_of_the_norm,
+    eight_bit_pass,
     low_precision_pass,
     passes_of_sums,
     update_pass,
@@ -116,6 +117,22 @@ def test_numbers_of_16_bits_are_converted_in_vectors(dtype, fused):
     if fused.stochastic:
         assert re.search(r"\tv?pmul(?:ld|udq)\b.*%[xyz]mm", text)
     assert not re.search(r"gather|cvtss2sd|cvtps2pd|__(?:extend|trunc)", text)
+
+
+@needs_x86
+@pytest.mark.parametrize("fused", [NOTHING, NOTHING._replace(stochastic=True)], ids=["nearest", "stochastic"])
+def test_codes_of_8_bits_are_made_in_vectors(fused):
+    """Decoded without a table; the largest of a block is that of integers; nothing is counted within a block."""
+    text = assembly_of(eight_bit_pass(fastoptim.Adam, fused))
+    assert re.search(r"\tv?sqrtps\b.*%[xyz]mm", text)
+    assert re.search(r"\tv?(?:pmovzxbd|punpcklbw)\b.*%[xyz]mm", text)
+    assert re.search(r"\tv?(?:pmaxud|pmaxsd|pcmpgtd)\b.*%[xyz]mm", text)
+    if fused.stochastic:
+        assert re.search(r"\tv?pmul(?:ld|udq)\b.*%[xyz]mm", text)
+    assert not re.search(r"gather|cvtss2sd|cvtps2pd", text)
+    blocks = re.findall(r"^(\S*(?:update_piece|encode_block|_factor)\S*):\n(.*?)^\.Lfunc_end", text, re.M | re.S)
+    assert len(blocks) > 1
+    assert not any("NRT_" in body for _, body in blocks)
 
 
 @needs_x86

@@ -341,7 +341,7 @@ def test_bits_are_independent_of_each_other():
     """Of neighbours, of steps, of names and of operands."""
     n = 200_000
     draws = [random_bits(0, 1, "w", n, 0), random_bits(0, 2, "w", n, 0), random_bits(1, 1, "w", n, 0)]
-    draws += [random_bits(0, 1, "v", n, 0), random_bits(0, 1, "w", n, 2), random_bits(0, 1, "w", n, 3)]
+    draws += [random_bits(0, 1, "v", n, 0), *(random_bits(0, 1, "w", n, number) for number in (1, 2, 3))]
     draws += [np.roll(draws[0], 1)]
     numbers = np.array([(bits >> np.uint32(16)) / 2.0**16 for bits in draws])
     assert np.abs(np.corrcoef(numbers) - np.eye(len(draws))).max() < 5 / np.sqrt(n)

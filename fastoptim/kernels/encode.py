@@ -9,9 +9,10 @@ from numba import types
 from numba.extending import intrinsic, register_jitable
 
 from fastoptim.kernels.codes import CODED, LIKE_CODES, LIKE_NUMBERS, scale_of
-from fastoptim.kernels.halves import OF_OPERANDS, of_operand, random_bits
+from fastoptim.kernels.halves import random_bits
 from fastoptim.kernels.jit import jitable
 from fastoptim.kernels.memory import WORD, array_at, word_at
+from fastoptim.kernels.random import BITS, bits_of
 from fastoptim.kernels.storage import F4, Storage
 from fastoptim.kernels.unroll import unrolled
 
@@ -50,19 +51,19 @@ def encoder(storages: Sequence[Storage], written: Sequence[int], before: int | N
     if not own:
         return jitable("nothing")(lambda row, start, size, room, key, first: None)
     places = [place_of(storages, column) for column, _ in own]
-    odd = [pow(OF_OPERANDS, (before or 0) + i, 2**32) for i in range(len(own))]
-    content = *(column for column, _ in own), *(storage.name for storage in storages if storage.codes), *odd
-    names: dict[str, Any] = {"word_at": word_at, "coded_at": coded_at, "of_operand": of_operand}
+    bits = ["random" if before is None else bits_of(before + i) for i in range(len(own))]
+    content = *(column for column, _ in own), *(storage.name for storage in storages if storage.codes), before
+    names: dict[str, Any] = {"word_at": word_at, "coded_at": coded_at, **BITS}
     names |= {f"factor{i}": codes.factor for i, (_, codes) in enumerate(own)}
     names |= {f"encode{i}": codes.encode for i, (_, codes) in enumerate(own)}
     each = range(len(own))
     factors_at = unrolled("factors", PLACE, (f"factor{i}({places[i]})" for i in each), *content, **names)
     operands_at = unrolled("coded", PLACE, (f"coded_at({places[i]})" for i in each), *content, **names)
-    stores = (f"encode{i}(operands[{i}], i, factors[{i}], of_operand(random, {odd[i]}))" for i in each)
+    stores = (f"encode{i}(operands[{i}], i, factors[{i}], {bits[i]})" for i in each)
     encode = unrolled("encode", "operands, i, factors, random", stores, *content, **names)
     random_at = _nearest if before is None else random_bits
 
-    @jitable(*content, random_at.__name__)
+    @jitable(*content)
     def encode_block(row: Any, start: Any, size: Any, room: Any, key: Any, first: Any) -> None:
         factors = factors_at(row, start, size, room)
         operands = operands_at(row, start, size, room)

@@ -15,7 +15,6 @@ I16, I32, I64, F32, HALF = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.Fl
 SIGN, QUIET_NAN, BELOW_HALF = -(2**31), 0x7FC00000, 0x7FFF
 DROPPED, SMALLEST_NORMAL = 13, 0x38800000  # bits of float32 that float16 lacks; the bits of 2**-14
 FACTORS = 0x7FEB352D, 0x846CA68B
-OF_OPERANDS = 0x9E3779B1  # an odd number, whose powers tell the random bits of operands apart
 
 Generate = Callable[[Any, Any], Any]  # from a builder of LLVM's code and a value to another value
 
@@ -111,6 +110,14 @@ def _random(typing_context: Any, i: Any, before: Any, key: Any) -> Any:
 
 
 @intrinsic
+def _turned(typing_context: Any, random: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.or_(builder.shl(values[0], I32(16)), builder.lshr(values[0], I32(16)))
+
+    return types.uint32(types.uint32), code
+
+
+@intrinsic
 def _multiplied(typing_context: Any, random: Any, factor: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return builder.mul(values[0], builder.trunc(values[1], I32))
@@ -184,6 +191,12 @@ def random_bits(i: Any, before: Any, key: Any) -> Any:
 
 
 @register_jitable
-def of_operand(random: Any, factor: Any) -> Any:
+def multiplied(random: Any, factor: Any) -> Any:
     """Other bits for each odd factor."""
     return _multiplied(random, factor)
+
+
+@register_jitable
+def turned(random: Any) -> Any:
+    """The lower 16 bits above the upper ones."""
+    return _turned(random)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba.extending import register_jitable
 
-from fastoptim.kernels.halves import OF_OPERANDS, of_operand
+from fastoptim.kernels.halves import multiplied, turned
 from fastoptim.kernels.unroll import unrolled
 
 CHUNK = 65_536  # elements: their number takes few enough bits for a key of their own
@@ -64,6 +64,19 @@ def key_of_chunk(key: Any, chunk: Any) -> Any:
     return _mixed(key + U(chunk) * STEP_)
 
 
+BITS = {"multiplied": multiplied, "turned": turned}  # what `bits_of` names
+OF_PAIRS = 0x9E3779B1  # an odd number, whose powers tell the bits of pairs of operands apart
+
+
+def bits_of(number: int) -> str:
+    """An expression for the random bits of an operand with so many before it, made of those of the element, `random`.
+
+    Rounding looks at the upper bits first. So two operands share one word, from either end.
+    """
+    word = f"multiplied(random, {pow(OF_PAIRS, number // 2, 2**32)})"
+    return f"turned({word})" if number % 2 else word
+
+
 @cache
 def store_dithered(stores: tuple[Callable[..., Any], ...], numbers: tuple[int, ...]) -> Callable[..., Any]:
     """`(arrays, i, values, random)`, doing `stores[0](arrays[0], i, values[0])` and so on.
@@ -73,7 +86,7 @@ def store_dithered(stores: tuple[Callable[..., Any], ...], numbers: tuple[int, .
     names = {f"own{i}": store for i, store in enumerate(stores)}
     elements = []
     for i, number in enumerate(numbers):
-        bits = f", of_operand(random, {pow(OF_OPERANDS, number, 2**32)})" if number >= 0 else ""
+        bits = f", {bits_of(number)}" if number >= 0 else ""
         elements.append(f"own{i}(arrays[{i}], i, values[{i}]{bits})")
     content = *(store.__name__ for store in stores), *numbers
-    return unrolled("store", "arrays, i, values, random", elements, *content, of_operand=of_operand, **names)
+    return unrolled("store", "arrays, i, values, random", elements, *content, **BITS, **names)
