@@ -8,27 +8,34 @@ NEAREST = np.uint32(2**31)
 
 
 def table(mantissa):
-    """The numbers of codes with 4 bits of exponent and so many of mantissa, before they are scaled."""
+    """The numbers of codes with 4 bits of exponent and so many of mantissa, before the shift to zero, and the shift.
+
+    A code of a root of 0 is read as a quarter of the smallest step.
+    """
     codes = np.arange(2 ** (4 + mantissa))
     exponent, rest = codes >> mantissa, codes % 2**mantissa
-    return ((1 + rest / 2**mantissa) * 2.0 ** (exponent - 15) - 2.0**-15).astype(F4)
+    numbers = (1 + rest / 2**mantissa) * 2.0 ** (exponent - 15)
+    return numbers, 2.0**-15 - (2.0**-15 / 2**mantissa / 4 if mantissa == 4 else 0)
 
 
 def decoded(codes, scales, is_root):
     """The numbers of an array of codes, in its shape."""
     flat, each = codes.ravel(), np.repeat(scales, BLOCK)[: codes.size]
+    numbers, shift = table(4 if is_root else 3)
+    sizes = (numbers[flat if is_root else flat % 128] * each - (each * F4(shift)).astype(F8)).astype(F4)
     if is_root:
-        roots = table(4)[flat] * each
-        return (roots * roots).reshape(codes.shape)
-    sizes = table(3)[flat % 128] * each
+        return (sizes * sizes).reshape(codes.shape)
     return np.where(flat >= 128, -sizes, sizes).reshape(codes.shape)
 
 
-def encoded(numbers, is_root, bits=NEAREST):
+def encoded(numbers, is_root, bits=None):
     """The codes of an array in its shape, and the scales of its blocks. `bits` are 32 for each element, in C order."""
     flat, mantissa = np.ascontiguousarray(numbers, F4).ravel(), 4 if is_root else 3
-    top, count = table(mantissa)[-1], -(-flat.size // BLOCK)
-    bits = np.broadcast_to(bits, flat.shape)
+    every, shift = table(mantissa)
+    top, count = F4(every[-1]) - F4(shift), -(-flat.size // BLOCK)
+    if bits is not None:
+        top *= F4(1 - 2.0**-22)
+    bits = np.broadcast_to(NEAREST if bits is None else bits, flat.shape)
     codes, scales = np.zeros(flat.size, np.uint8), np.zeros(count, F4)
     with np.errstate(invalid="ignore"):
         sizes = np.sqrt(flat) if is_root else np.abs(flat)
@@ -39,12 +46,11 @@ def encoded(numbers, is_root, bits=NEAREST):
             scales[i] = np.nan
         elif largest >= np.finfo(F4).tiny:
             scales[i] = largest / top
-            part = sizes[block] * (top / largest) + F4(2.0**-15)
+            part = (sizes[block].astype(F8) * (top / largest) + shift).astype(F4).astype(F8)
+            part = np.maximum(part, 2.0**-15)
             exponent = np.floor(np.log2(part))
-            place = (exponent + 15 + part.astype(F8) / 2.0**exponent - 1) * 2**mantissa  # among codes
-            place = np.minimum(place, 2.0 ** (4 + mantissa) - 1)
+            place = (exponent + 15 + part / 2.0**exponent - 1) * 2**mantissa  # among codes
             behind = 23 - mantissa  # the bits of float32 that a code lacks: so many random ones count
             own = np.floor(place + (bits[block] >> np.uint32(32 - behind)) / 2.0**behind)
-            own = np.maximum(own, sizes[block] > 0) if is_root else own + 128 * np.signbit(flat[block])
-            codes[block] = own
+            codes[block] = own if is_root else own + 128 * np.signbit(flat[block])
     return codes.reshape(numbers.shape), scales

@@ -162,14 +162,18 @@ def test_float64_has_its_own_state(rng):
 def test_the_numbers_of_codes():
     """Zero is one of them, and the largest number of a block; neighbours are a part of 1/8 or 1/16 apart."""
     for mantissa, is_root in (3, False), (4, True):
-        numbers = table(mantissa)
-        assert numbers[0] == 0
+        numbers, shift = table(mantissa)
+        assert (numbers[0] == shift) == (not is_root)
         assert (np.diff(numbers) > 0).all()
         assert (np.diff(numbers)[-8:] / numbers[-8:] < 2.0**-mantissa).all()
         block = np.linspace(0, 1, 4096, dtype=F4) ** 4
-        read = decoded(*encoded(block, is_root), is_root)
-        assert read[0] == 0
+        codes, scales = encoded(block, is_root)
+        read = decoded(codes, scales, is_root)
         assert abs(read[-1] - 1) < 1e-6
+        assert (read[0] == 0) == (not is_root)
+        for _ in range(3):  # what does not change, stays
+            assert_same_bits(encoded(read, is_root)[0], codes)
+            read = decoded(*encoded(read, is_root), is_root)
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, 1e38, 1e-38, 1e-40, 1e-45, 0.0, -0.0])
@@ -407,7 +411,8 @@ def test_random_rounding_is_right_on_average(rng):
         read = opt.state[slot]["W"].astype(F8)
         found = np.delete(read if slot == "m" else np.sqrt(read), np.s_[::256])
         below, above = np.unique(found)
-        assert above - below == pytest.approx(np.diff(table(mantissa) / table(mantissa)[-1]).max() / 2, rel=0.01)
+        numbers, _ = table(mantissa)
+        assert above - below == pytest.approx(np.diff(numbers).max() / numbers[-1] / 2, rel=0.01)
         part = (value - below) / (above - below)
         error = (above - below) * np.sqrt(part * (1 - part) / size)
         assert abs(found.mean() - value) < 4 * error

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from fastoptim.kernels.fuse import SCALARS, Fused
 from fastoptim.kernels.halves import random_bits
 from fastoptim.kernels.jit import jitable
@@ -71,6 +73,6 @@ def chunk_finder(storages: Sequence[Storage], per_array: PerArray, scalars: Sequ
     @jitable(at, first)
     def chunk_at(row: Any, start: Any, numbers: Any) -> Any:
         key = key_of_array(numbers[first], numbers[second], numbers[third], numbers[fourth], word_at(row + at))
-        return key_of_chunk(key, start // CHUNK), start % CHUNK
+        return key_of_chunk(key, start // CHUNK), np.int32(start % CHUNK)
 
     return chunk_at

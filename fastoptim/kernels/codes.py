@@ -1,8 +1,9 @@
 """State in 8 bits: blocks of elements share a scale, and each element is a small float of its own, its code.
 
-A code is the upper bits of a number between `LEAST` and 2, so that shifts and one subtraction decode it: no table is
-looked up, and loops vectorise. A slot of signed numbers has a sign, 4 bits of exponent and 3 of mantissa. Of numbers
-that are never negative, the root is coded, with 4 bits of each: so v of Adam has the range of its root.
+A code is the upper bits of a number between `LEAST` and 2, so that a shift and one multiplication with an addition
+decode it: no table is looked up, and loops vectorise. A slot of signed numbers has a sign, 4 bits of exponent and 3 of
+mantissa. Of numbers that are never negative, the root is coded, with 4 bits of each: so v of Adam has the range of its
+root.
 
 A pass decodes as it loads. What it stores goes to scratch memory, from where a block is encoded when it is done: its
 scale follows from the largest of its new numbers.
@@ -10,7 +11,7 @@ scale follows from the largest of its new numbers.
 
 from collections.abc import Callable
 from math import sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -25,26 +26,44 @@ I8 = ir.IntType(8)
 BYTES = np.dtype(np.uint8)
 CODED = 256  # elements of a block that share a scale
 FEWEST = 4096  # elements of a parameter whose state has codes: less would save little, and lose as much
-LEAST = 2.0**-15  # what is added to a number before its upper bits are taken, so that zero has the code 0
+LEAST = 2.0**-15  # the number that code 0 is the upper bits of
 LOWEST = int(np.float32(LEAST).view(np.int32))  # its bits
-OF_SIGNED, OF_ROOTS = 20, 19  # bits of a float32 behind those of a code
-LARGEST = {OF_SIGNED: 127, OF_ROOTS: 255}  # codes without their sign
 NORMAL, INFINITE = np.float32(2.0**-126), np.float32(np.inf)
 ZERO, NAN = np.float32(0), np.float32(np.nan)
 
 
-def top_of(behind: int) -> Any:
-    """The number of the largest code, before it is scaled, as float32."""
-    return np.int32((LARGEST[behind] << behind) + LOWEST).view(np.float32) - np.float32(LEAST)
+class Coding(NamedTuple):
+    """How numbers without a sign become codes, after they are scaled.
+
+    Attributes:
+        behind: bits of a float32 behind those of a code.
+        largest: the largest code.
+        shift: what is added to a number before its upper bits are taken. A signed zero is exact. A root of zero is read
+            as a quarter of the smallest step, because steps divide by roots: no positive number becomes zero.
+    """
+
+    behind: int
+    largest: int
+    shift: float
+
+    @property
+    def top(self) -> int:
+        """The bits of which the largest code is the upper ones."""
+        return (self.largest << self.behind) + LOWEST
+
+    def range(self, is_random: bool) -> Any:
+        """The number that becomes the largest code, as float32. At random, rounded products may not come above it."""
+        exact = np.int32(self.top).view(np.float32) - np.float32(self.shift)
+        return exact * np.float32(1 - 2.0**-22) if is_random else exact
 
 
-TOP_OF_SIGNED, TOP_OF_ROOTS = top_of(OF_SIGNED), top_of(OF_ROOTS)
+OF_SIGNED, OF_ROOTS = Coding(20, 127, LEAST), Coding(19, 255, LEAST * (1 - 2.0**-6))
 
 
-def _size(builder: Any, code: Any, scale: Any, behind: int) -> Any:
+def _size(builder: Any, code: Any, scale: Any, coding: Coding) -> Any:
     """The number of a code without sign."""
-    word = builder.add(builder.shl(code, I32(behind)), I32(LOWEST))
-    return builder.fmul(builder.fsub(builder.bitcast(word, F32), F32(LEAST)), scale)
+    number = builder.bitcast(builder.or_(builder.shl(code, I32(coding.behind)), I32(LOWEST)), F32)
+    return builder.fma(number, scale, builder.fmul(scale, F32(-coding.shift)))
 
 
 def decoded_signed(builder: Any, code: Any, scale: Any) -> Any:
@@ -61,28 +80,25 @@ def decoded_root(builder: Any, code: Any, scale: Any) -> Any:
     return builder.fmul(root, root)
 
 
-def _code(builder: Any, size: Any, factor: Any, random: Any, behind: int) -> Any:
-    """The code of a positive number, of which the factor makes at most that of the largest code."""
-    word = builder.bitcast(builder.fadd(builder.fmul(size, factor), F32(LEAST)), I32)
-    top = I32((LARGEST[behind] << behind) + LOWEST)
-    word = builder.select(builder.icmp_unsigned("<", word, top), word, top)
-    word = builder.add(word, builder.lshr(random, I32(32 - behind)))
-    return builder.lshr(builder.sub(word, I32(LOWEST)), I32(behind))
+def _rounded(builder: Any, size: Any, factor: Any, random: Any, coding: Coding) -> Any:
+    """The bits of a number without sign, of which its code is the upper ones: one of two, by the bits behind them."""
+    word = builder.bitcast(builder.fma(size, factor, F32(coding.shift)), I32)
+    if coding.shift < LEAST:
+        word = builder.select(builder.icmp_signed(">", word, I32(LOWEST)), word, I32(LOWEST))
+    return builder.lshr(builder.add(word, builder.lshr(random, I32(32 - coding.behind))), I32(coding.behind))
 
 
 def encoded_signed(builder: Any, number: Any, factor: Any, random: Any) -> Any:
     """The code of a number: of the two around it, one by random bits, the nearer the likelier."""
     word = builder.bitcast(number, I32)
     size = builder.bitcast(builder.and_(word, I32(~SIGN)), F32)
-    code = _code(builder, size, factor, random, OF_SIGNED)
-    return builder.trunc(builder.or_(code, builder.lshr(builder.and_(word, I32(SIGN)), I32(24))), I8)
+    code = builder.and_(_rounded(builder, size, factor, random, OF_SIGNED), I32(127))
+    return builder.trunc(builder.or_(code, builder.and_(builder.lshr(word, I32(24)), I32(128))), I8)
 
 
 def encoded_root(builder: Any, root: Any, factor: Any, random: Any) -> Any:
-    """The code of a root. Only zero has the code 0, as steps divide by such roots."""
-    code = _code(builder, root, factor, random, OF_ROOTS)
-    least = builder.lshr(builder.add(builder.bitcast(root, I32), I32(2**31 - 1)), I32(31))  # 1 for all but zero
-    return builder.trunc(builder.select(builder.icmp_unsigned(">", code, least), code, least), I8)
+    """The code of a root."""
+    return builder.trunc(_rounded(builder, root, factor, random, OF_ROOTS), I8)
 
 
 def _decoding(generate: Callable[..., Any]) -> Any:
@@ -172,10 +188,11 @@ def _store_root(operand: Any, i: Any, value: Any) -> None:
 
 
 @register_jitable
-def _factor(address: Any, start: Any, size: Any, room: Any, top: Any) -> Any:
+def factor_of(address: Any, start: Any, size: Any, room: Any, top: Any) -> Any:
     """Write the scale of the new numbers in scratch memory. Return what they are multiplied by to be codes.
 
-    It takes addresses, as arrays would be counted where they go into a function that is not inlined.
+    It takes addresses, as arrays would be counted where they go into a function that is not inlined. `top` is what the
+    largest number becomes.
     """
     numbers, bits = array_at(room, LIKE_NUMBERS, size), np.int32(0)
     for i in range(size):
@@ -191,16 +208,6 @@ def _factor(address: Any, start: Any, size: Any, room: Any, top: Any) -> Any:
 
 
 @register_jitable
-def _factor_of_signed(address: Any, start: Any, size: Any, room: Any) -> Any:
-    return _factor(address, start, size, room, TOP_OF_SIGNED)
-
-
-@register_jitable
-def _factor_of_roots(address: Any, start: Any, size: Any, room: Any) -> Any:
-    return _factor(address, start, size, room, TOP_OF_ROOTS)
-
-
-@register_jitable
 def _encode_to_signed(operand: Any, i: Any, factor: Any, random: Any) -> None:
     operand[0][i] = _encode_signed(operand[2][i], factor, random)
 
@@ -211,6 +218,6 @@ def _encode_to_root(operand: Any, i: Any, factor: Any, random: Any) -> None:
 
 
 SIGNED = Storage(
-    BYTES, BYTES, F4, _load_signed, _store_signed, codes=Codes("signed", _factor_of_signed, _encode_to_signed)
+    BYTES, BYTES, F4, _load_signed, _store_signed, codes=Codes("signed", OF_SIGNED.range, _encode_to_signed)
 )
-ROOTS = Storage(BYTES, BYTES, F4, _load_root, _store_root, codes=Codes("roots", _factor_of_roots, _encode_to_root))
+ROOTS = Storage(BYTES, BYTES, F4, _load_root, _store_root, codes=Codes("roots", OF_ROOTS.range, _encode_to_root))

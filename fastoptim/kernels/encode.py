@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, register_jitable
 
-from fastoptim.kernels.codes import CODED, LIKE_CODES, LIKE_NUMBERS, scale_of
+from fastoptim.kernels.codes import CODED, LIKE_CODES, LIKE_NUMBERS, factor_of, scale_of
 from fastoptim.kernels.halves import random_bits
 from fastoptim.kernels.jit import jitable
 from fastoptim.kernels.memory import WORD, array_at, word_at
@@ -54,10 +54,10 @@ def encoder(storages: Sequence[Storage], written: Sequence[int], before: int | N
     bits = ["random" if before is None else bits_of(before + i) for i in range(len(own))]
     content = *(column for column, _ in own), *(storage.name for storage in storages if storage.codes), before
     names: dict[str, Any] = {"word_at": word_at, "coded_at": coded_at, **BITS}
-    names |= {f"factor{i}": codes.factor for i, (_, codes) in enumerate(own)}
+    names |= {f"top{i}": codes.range(before is not None) for i, (_, codes) in enumerate(own)} | {"factor_of": factor_of}
     names |= {f"encode{i}": codes.encode for i, (_, codes) in enumerate(own)}
     each = range(len(own))
-    factors_at = unrolled("factors", PLACE, (f"factor{i}({places[i]})" for i in each), *content, **names)
+    factors_at = unrolled("factors", PLACE, (f"factor_of({places[i]}, top{i})" for i in each), *content, **names)
     operands_at = unrolled("coded", PLACE, (f"coded_at({places[i]})" for i in each), *content, **names)
     stores = (f"encode{i}(operands[{i}], i, factors[{i}], {bits[i]})" for i in each)
     encode = unrolled("encode", "operands, i, factors, random", stores, *content, **names)

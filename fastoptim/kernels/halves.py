@@ -74,7 +74,7 @@ def hashed(builder: Any, i: Any, before: Any, key: Any) -> Any:
     the key before the first multiplication and the other one behind it.
     """
     first, second = builder.trunc(key, I32), builder.trunc(builder.lshr(key, I64(32)), I32)
-    place = builder.add(builder.trunc(i, I32), builder.trunc(before, I32))  # no loop has to count in 64 bits
+    place = builder.add(builder.trunc(i, I32), before)
     x = builder.xor(place, first)
     x = builder.mul(builder.xor(x, builder.lshr(x, I32(16))), I32(FACTORS[0]))
     x = builder.add(x, second)
@@ -106,7 +106,7 @@ def _random(typing_context: Any, i: Any, before: Any, key: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return hashed(builder, *values)
 
-    return types.uint32(types.int64, types.int64, types.uint64), code
+    return types.uint32(types.int64, types.int32, types.uint64), code  # so that no loop counts in 64 bits
 
 
 @intrinsic

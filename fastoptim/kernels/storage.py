@@ -37,13 +37,12 @@ class Codes(NamedTuple):
 
     Attributes:
         name: of the code.
-        factor: `(address, start, size, room) -> ` what the new numbers of a block are multiplied by. Their scale is
-            written.
+        range: `(is_random) -> ` what the largest number of a block becomes, before it is a code.
         encode: `(operand, i, factor, random)` writes a number's code to place `i`, rounded by 32 random bits.
     """
 
     name: str
-    factor: Callable[..., Any]
+    range: Callable[[bool], Any]
     encode: Callable[..., Any]
 
 

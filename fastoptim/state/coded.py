@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastoptim.arrays.memory import Array
-from fastoptim.kernels.codes import CODED, INFINITE, LARGEST, LEAST, LOWEST, NORMAL, OF_ROOTS, OF_SIGNED, top_of
+from fastoptim.kernels.codes import CODED, INFINITE, LOWEST, NORMAL, OF_ROOTS, OF_SIGNED, Coding
 
 PIECE = 4096 * CODED  # elements that are converted at a time, to need little memory beside them
-F4 = np.float32
+F4, F8 = np.float32, np.float64
 
 
 class Coded(NamedTuple):
@@ -59,33 +59,31 @@ class Coded(NamedTuple):
             yield start, self.scales[start // CODED : (start + PIECE) // CODED]
 
     @property
-    def _behind(self) -> int:
+    def _coding(self) -> Coding:
         return OF_ROOTS if self.is_root else OF_SIGNED
 
     def _decoded(self, codes: Array, scales: Array) -> Array:
-        wide = codes.astype(np.int32)
-        word = ((wide & LARGEST[self._behind]) << self._behind) + np.int32(LOWEST)
-        size: Array = (word.view(F4) - F4(LEAST)) * np.repeat(scales, CODED)[: codes.size]
-        return size * size if self.is_root else np.where(wide > LARGEST[self._behind], -size, size)
+        behind, largest, shift = self._coding
+        each, wide = np.repeat(scales, CODED)[: codes.size], codes.astype(np.int32)
+        numbers = (((wide & largest) << behind) + np.int32(LOWEST)).view(F4)
+        # A product and a sum with one rounding: float64 has room for all digits of the product.
+        size: Array = (numbers.astype(F8) * each + each * F4(-shift)).astype(F4)
+        return size * size if self.is_root else np.where(wide > largest, -size, size)
 
     def _encoded(self, numbers: Array, scales: Array) -> Array:
         """The codes of numbers; their scales are written to `scales`."""
-        top = top_of(self._behind)
+        (behind, most, shift), top = self._coding, self._coding.range(is_random=False)
         blocks = np.zeros((scales.size, CODED), F4)
         blocks.reshape(-1)[: numbers.size] = numbers
         sizes = np.sqrt(np.abs(blocks)) if self.is_root else np.abs(blocks)
         largest = sizes.max(axis=1)
         is_usual = (largest >= NORMAL) & (largest < INFINITE)
         scales[...] = np.where(is_usual, largest / top, np.where(largest < NORMAL, F4(0), F4(np.nan)))
-        blocks[~is_usual], sizes[~is_usual] = 0, 0
-        factors = top / np.where(is_usual, largest, top)
-        word = (sizes * factors[:, None] + F4(LEAST)).view(np.int32)
-        word = np.minimum(word, (LARGEST[self._behind] << self._behind) + LOWEST) + (1 << self._behind - 1)
-        codes = (word - LOWEST) >> self._behind
-        if self.is_root:
-            codes = np.maximum(codes, sizes > 0)
-        else:
-            codes |= np.signbit(blocks) * (LARGEST[self._behind] + 1)
+        factors = np.where(is_usual, top / np.where(is_usual, largest, top), F4(0))
+        words = (sizes.astype(F8) * factors[:, None] + shift).astype(F4).view(np.int32)
+        codes = np.maximum(words, LOWEST) + (1 << behind - 1) >> behind & most
+        codes += 0 if self.is_root else np.signbit(blocks) * (most + 1)
+        codes[~is_usual] = 0
         coded: Array = codes.astype(np.uint8).reshape(-1)[: numbers.size]
         return coded
 
