@@ -48,8 +48,30 @@ def store_word(typing_context: Any, address: Any, value: Any) -> Any:
     return types.void(types.int64, types.int64), generate
 
 
+@intrinsic
+def _prefetch(typing_context: Any, address: Any) -> Any:
+    """Have the processor bring a cache line into its second cache. There need not be any memory at the address."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        types_ = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], types_)
+        read, second_cache, data = flag(0), flag(2), flag(1)
+        builder.call(function, [builder.inttoptr(values[0], byte), read, second_cache, data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
 # For closures, which need a function around the intrinsic: numba pickles an intrinsic that a closure refers to under
 # another name each time, so that the closure would never be found in the cache.
+
+
+@register_jitable
+def prefetch(address: Any, size: Any) -> None:
+    """Have the processor bring so many bytes into its second cache."""
+    for line in range(0, size, 64):
+        _prefetch(address + line)
 
 
 @register_jitable
