@@ -35,9 +35,12 @@ def example(fill=1.0, size=7):
         "calls": 5,
         "steps": dict.fromkeys(params, 3),
         "slots": {slot: {name: np.asarray(array * 2) for name, array in params.items()} for slot in "mv"},
+        "scales": {"v": {"b": np.full(1, fill, np.float32)}},
         "ema": {"W/1": params["W/1"] + 1},
+        "compensation": {"b": params["b"].astype(np.float16)},
         "gradients": {},
     }
+    state["slots"]["v"]["b"] = np.arange(size, dtype=np.uint8)
     return params, state
 
 

@@ -53,11 +53,14 @@ def good(tmp_path_factory):
     return path.read_bytes()
 
 
+SIZES = {"F64": 8, "F32": 4, "F16": 2, "U8": 1}
+
+
 def test_the_file_as_it_is_described(good, tmp_path):
     assert signed(good) == good
     table, _ = parts(good)
     assert table["__metadata__"].keys() == {"crc32", "fastoptim"}
-    assert all(entry["data_offsets"][0] % (8 if entry["dtype"] == "F64" else 4) == 0 for name, entry in table.items()
+    assert all(entry["data_offsets"][0] % SIZES[entry["dtype"]] == 0 for name, entry in table.items()
                if name != "__metadata__")  # fmt: skip
 
 
@@ -202,9 +205,9 @@ def test_foreign_files(good, tmp_path):
     path.write_bytes(document_changed(good, format=2))
     refused(path, "format 2, expected 1")
     path.write_bytes(document_changed(good, params=["W/1", "b"]))
-    refused(path, "expected 9 arrays, found 10; not in both are 'params/'")
+    refused(path, "expected 11 arrays, found 12; not in both are 'params/'")
     path.write_bytes(document_changed(good, params=["W/1", "b", "", "b"]))
-    refused(path, "expected 11 arrays, found 10; .* named twice")
+    refused(path, "expected 13 arrays, found 12; .* named twice")
     path.write_bytes(document_changed(good, state=None))
     refused(path, "no optimizer")
     path.write_bytes(document_changed(good, state={"slots": 3}))
@@ -217,10 +220,15 @@ def test_foreign_files(good, tmp_path):
     for slots in 3, {"m": 3}, {"m": [True]}, {"m": [1, "b"]}, {"m": [-1]}, {"m/W": ["1"]}:
         path.write_bytes(document_changed(good, slots=slots))
         refused(path, "lacks something")
+    for scales in 3, {"v": 3}, {"v": [True]}, {"v/W": ["b"]}:
+        path.write_bytes(document_changed(good, scales=scales))
+        refused(path, "lacks something")
+    path.write_bytes(document_changed(good, scales={}))
+    refused(path, "not in both are 'scales/v/b'")
     table, data = parts(good)
     table["params/b"]["dtype"] = "I64"
     path.write_bytes(signed(joined(table, data)))
-    refused(path, "'params/b' has dtype I64, expected F16 or BF16 or F32 or F64")
+    refused(path, "'params/b' has dtype I64, expected U8 or F16 or BF16 or F32 or F64")
     table["__metadata__"]["fastoptim"] = "[" * 100_000
     path.write_bytes(signed(joined(table, data)))
     refused(path, "no JSON")

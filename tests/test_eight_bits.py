@@ -3,13 +3,14 @@
 import copy
 import pickle
 import re
+from math import sqrt
 
 import numpy as np
 import pytest
 from codes_in_numpy import decoded, encoded, table
 
 import fastoptim
-from fastoptim import LAMB, SGD, Adam, Muon
+from fastoptim import LAMB, SGD, Adam, Muon, Optimizer, nonnegative, rule
 from rounding_in_numpy import BFLOAT16, at_random, random_bits, to_nearest
 from support import FEW, LAYOUTS, ON_GPU, assert_same_bits, assert_state_same_bits, random, snapshot
 
@@ -392,6 +393,42 @@ def test_damaged_state_dicts(text, rng):
     with pytest.raises((TypeError, ValueError), match=re.escape(text)):
         opt.load_state_dict(saved)
     assert snapshot(opt, params) == before
+
+
+@rule
+def own_rule(p, g, h, mean, anchor, lr):
+    h = h + g * g
+    return p - lr * (g + mean) / (lr + sqrt(h)), h, g, anchor + lr
+
+
+class Own(Optimizer):
+    rule, slots = own_rule, ("h", "mean", "anchor")
+    nonnegative_slots, parameter_slots = ("h",), ("anchor",)
+    lr = nonnegative(0.1)
+
+    def scalars(self, t):
+        return (self.lr,)
+
+
+def test_an_optimizer_of_ones_own(rng):
+    params, opt, plain = arrays(rng), Own(**EIGHT), Own()
+    full = {name: p.copy() for name, p in params.items()}
+    for _ in range(3):
+        grads = arrays(rng)
+        opt.update(params, grads)
+        plain.update(full, grads)
+        compare(opt, plain)
+    assert_same_bits(opt.state["anchor"]["W"], plain.state["anchor"]["W"])
+    with pytest.raises(
+        TypeError, match=r"Wrong.nonnegative_slots: expected names of slots \(anchor, h, mean\), found 'v'"
+    ):
+        type("Wrong", (Own,), {"rule": own_rule, "slots": Own.slots, "nonnegative_slots": ("v",)})
+    with pytest.raises(TypeError, match="expected 'h' in nonnegative_slots or in parameter_slots, not in both"):
+        type(
+            "Both",
+            (Own,),
+            {"rule": own_rule, "slots": Own.slots} | dict.fromkeys(("nonnegative_slots", "parameter_slots"), ("h",)),
+        )
 
 
 def test_refused_for_matrices(rng):

@@ -24,6 +24,13 @@ SHORT = {
         lambda returns: len(returns) == 15 and returns[0] < 50 and returns[-1] > 2 * returns[0],
     ),
     "char_rnn": (("--steps", 1000, "--samples", 2), lambda loss: 0 < loss < 3.6),
+    "language_model": (
+        ("--steps", 300, "--hidden", 128, "--batch", 64, "--length", 4000),
+        lambda losses: (
+            losses["float32"] < 2.9
+            and all(abs(loss / losses["float32"] - 1) < 0.01 for name, loss in losses.items() if "nearest" not in name)
+        ),
+    ),
     "matrix_factorisation": (
         ("--users", 200, "--films", 150, "--rank", 2, "--known", 0.3, "--steps", 150),
         lambda rmse: 0.5 < rmse < 0.56,  # the noise is 0.5
@@ -130,6 +137,14 @@ def test_gradients_of_the_recurrent_network(rng):
     gradients = script("char_rnn").gradients
     grads = gradients(params, characters, state)[1]
     assert_gradients_are_those_of(lambda: 8 * gradients(params, characters, state)[0], params, grads)
+
+
+def test_gradients_of_the_language_model(rng):
+    module = script("language_model")
+    params, contexts = module.first_params(8, rng), rng.integers(module.SYMBOLS, size=(40, module.CONTEXT))
+    following = rng.integers(module.SYMBOLS, size=40)
+    grads = module.gradients(params, contexts, following)[1]
+    assert_gradients_are_those_of(lambda: module.gradients(params, contexts, following)[0], params, grads)
 
 
 def test_gradients_of_the_factors(rng):

@@ -435,7 +435,9 @@ def test_warmup_of_other_arrays_leaves_captured_steps_their_numbers():
     assert_alike(on_gpu, on_cpu)
 
 
-@pytest.mark.parametrize("options", [{"master": "float32"}, {"state_dtype": "float16"}, {"rounding": "stochastic"}])
+@pytest.mark.parametrize(
+    "options", [{"master": "float32"}, {"state_dtype": "float16"}, {"state_dtype": "8bit"}, {"rounding": "stochastic"}]
+)
 def test_what_the_cpu_alone_can_do(options):
     opt, own = Adam(**options), arrays(0, (np.float32,), SHAPES)
     params, grads = to_gpu(own), sent(gradients(0))
@@ -447,5 +449,5 @@ def test_what_the_cpu_alone_can_do(options):
     assert_alike(params, own)
     if "state_dtype" in options:
         opt.update(own, gradients(0))
-        with pytest.raises(RuntimeError, match="expected no state of 16 bits"):
+        with pytest.raises(RuntimeError, match="expected no state of less than 32 bits"):
             opt.to("cuda")
