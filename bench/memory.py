@@ -45,6 +45,8 @@ def uses() -> dict[str, Use]:
         "ema": {"ema": 0.999},
         "accumulate": {"accumulate": 4},
         "clip_norm": {"clip_norm": 1.0},
+        "state of bfloat16": {"state_dtype": "bfloat16"},
+        "state of 8 bits": {"state_dtype": "8bit"},
         "ema, accumulate, clip_norm": {"ema": 0.999, "accumulate": 4, "clip_norm": 1.0},
     }
     found |= {f"Adam, {name}": Use("updates", "Adam", each) for name, each in options.items()}
