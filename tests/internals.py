@@ -34,6 +34,11 @@ def has_state(opt):
     return bool(opt._stepper.store.slices)
 
 
+def bytes_of_state(opt):
+    """What the buffers of an optimizer's slots take."""
+    return sum(row.nbytes for block in opt._stepper.store.blocks for row in block.rows)
+
+
 def update_pass(cls, dtype=np.float32, fused=NOTHING):
     """The compiled function behind `update`, for one dtype."""
     kernels = cls.kernels.including(fused)

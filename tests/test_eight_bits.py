@@ -11,6 +11,7 @@ from codes_in_numpy import decoded, encoded, table
 
 import fastoptim
 from fastoptim import LAMB, SGD, Adam, Muon, Optimizer, nonnegative, rule
+from internals import bytes_of_state
 from rounding_in_numpy import BFLOAT16, at_random, random_bits, to_nearest
 from support import FEW, LAYOUTS, ON_GPU, assert_same_bits, assert_state_same_bits, random, snapshot
 
@@ -261,8 +262,7 @@ def test_memory(rng):
     opt.update(params, params)
     held = sum(codes.nbytes + scales.nbytes for own in numbers_of(opt).values() for codes, scales in own.values())
     assert opt.memory(params).state == held + 2 * 4000
-    rows = [row for block in opt._stepper.store.blocks for row in block.rows]
-    assert sum(row.nbytes for row in rows) < opt.memory(params).state + 1024
+    assert bytes_of_state(opt) < opt.memory(params).state + 1024
 
 
 def test_what_is_read_is_a_copy(rng):
