@@ -39,6 +39,10 @@ def made_up(length, rng):
     return np.array(text)
 
 
+def cast(arrays, dtype):
+    return {name: array.astype(dtype) for name, array in arrays.items()}
+
+
 def first_params(hidden, rng):
     def normal(rows, columns):
         return (rng.standard_normal((rows, columns)) * (2 / rows) ** 0.5).astype(np.float32)
@@ -79,15 +83,13 @@ def main(arguments=None):
     contexts = np.stack([text[i : len(text) - CONTEXT + i] for i in range(CONTEXT)], axis=1)
     following, losses = text[CONTEXT:], {}
     for name, (dtype, settings) in SETTINGS.items():
-        params = {key: p.astype(dtype) for key, p in first.items()}
-        opt, batches = fastoptim.Adam(options.lr, **settings), np.random.default_rng(options.seed)
+        params, opt = cast(first, dtype), fastoptim.Adam(options.lr, **settings)
+        batches = np.random.default_rng(options.seed)
         for _ in range(options.steps):
             batch = batches.integers(len(following), size=options.batch)
-            grads = gradients({key: p.astype(SINGLE) for key, p in params.items()}, contexts[batch], following[batch])[
-                1
-            ]
-            opt.update(params, {key: grad.astype(dtype) for key, grad in grads.items()})
-        losses[name] = gradients({key: p.astype(SINGLE) for key, p in params.items()}, contexts, following)[0]
+            _, grads = gradients(cast(params, SINGLE), contexts[batch], following[batch])
+            opt.update(params, cast(grads, dtype))
+        losses[name], _ = gradients(cast(params, SINGLE), contexts, following)
         change = f"{losses[name] / losses['float32'] - 1:+8.2%}"
         print(f"{name:<40}{opt.memory(params).total:>10,} bytes   loss {losses[name]:.3f} {change}", flush=True)
     return losses

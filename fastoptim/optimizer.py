@@ -274,7 +274,8 @@ class Optimizer(Algorithm):
             saved: the state dict. A callable that was no data in it has to be assigned before.
             hyperparameters: whether its hyperparameters and options are taken, too; if not, the present ones stay.
             convert: where the present ones stay, whether state of another `state_dtype` is rounded to this one's, and
-                masters begin, or are forgotten, as `master` says; if not, such a state dict is refused.
+                masters, or what `rounding="kahan"` has kept, are dropped where this one keeps none; if not, such a
+                state dict is refused.
 
         Raises:
             KeyError, TypeError, ValueError: something is missing or not what it has to be; nothing has changed then.
@@ -286,7 +287,9 @@ class Optimizer(Algorithm):
         values = checked_values(self, saved, hyperparameters, convert)
         slots = self.stages_of(self.variant_of(values))[-1].slots if self.matrices is None else ()
         shapes = self.state_shape if self.matrices is None else None  # or else it depends on the new values
-        counts, store, accumulator = loaded(saved, values, slots, self._stepper, self._accumulator, shapes, convert)
+        counts, store, accumulator = loaded(
+            saved, values, slots, self._stepper, self._accumulator, shapes, convert and not hyperparameters
+        )
         self._stepper.take(counts, store)
         self._accumulator = accumulator
         for name, value in values.items():

@@ -15,6 +15,7 @@ from numba.extending import register_jitable
 
 from fastoptim.kernels import chunks, codes, encode, fuse, halves, jit, memory, pieces, random, reduce, storage, unroll
 from fastoptim.kernels.chunks import storing
+from fastoptim.kernels.codes import CODED
 from fastoptim.kernels.encode import free_room, new_room
 from fastoptim.kernels.fuse import NOTHING, Fused
 from fastoptim.kernels.jit import jitable
@@ -29,6 +30,7 @@ from fastoptim.kernels.table import BLOCKS, END, GRAD, NUMBERS, PARAM, SCALAR_RO
 PART = 8 * LANES  # elements: the sums of a block's parts stay in the first cache
 LINE = 16  # elements between the sums of two values: a processor takes addresses for equal that differ by a page
 F8 = np.empty(0)
+assert PART % CODED == BLOCK % PART == 0  # blocks of codes lie within parts, and parts within blocks
 
 
 @register_jitable
@@ -142,9 +144,9 @@ class BlockKernels:
         row_bytes = columns(len(storages), self.per_array) * WORD
         end, blocks_end, sums_at, scalar_row = (row_bytes + x * WORD for x in (END, BLOCKS, SUMS, SCALAR_ROW))
         names = *self.per_array.slots, *self.per_array.given, *self.scalars
-        pieces_ = Pieces(storages, self.written, self.fused, self.per_array, names)
-        update_piece, coded = pieces_.updater(self._update_part(storages, identity)), pieces_.coded
-        count, piece = len(self.scalars), min(PART, pieces_.longest or PART)
+        in_pieces = Pieces(storages, self.written, self.fused, self.per_array, names)
+        update_piece, coded = in_pieces.updater(self._update_part(storages, identity)), in_pieces.coded
+        count, piece = len(self.scalars), min(PART, in_pieces.longest or PART)
         computed, values = storages[PARAM].computed, self.values
         like, itemsize = np.empty(0, computed), computed.itemsize
         numbers_of, in_own_dtype = numbers_of_array(self.per_array, len(storages)), unroll.cast(count)

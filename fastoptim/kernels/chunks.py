@@ -11,10 +11,10 @@ from fastoptim.kernels.jit import jitable
 from fastoptim.kernels.memory import WORD, word_at
 from fastoptim.kernels.random import CHUNK, key_of_array, key_of_chunk, store_dithered
 from fastoptim.kernels.storage import Storage
-from fastoptim.kernels.table import PARAM, PerArray
+from fastoptim.kernels.table import GRAD, PARAM, PerArray
 from fastoptim.kernels.unroll import store
 
-PIECES = SCALARS["stochastic"]
+KEY_SCALARS = SCALARS["stochastic"]
 
 
 def storing(
@@ -28,10 +28,11 @@ def storing(
         fused: the options.
         values: what stores further numbers, in arrays behind the operands.
     """
-    at_random = dithered(storages, written, fused)
-    stores = [(each.dither if x in at_random else None) or each.store for x in written for each in [storages[x]]]
-    every = *stores, *values
-    if not at_random:
+    own = random_numbers(storages, fused)
+    numbers = [own.get(column, -1) if storages[column].dither else -1 for column in written]
+    stores = [storages[x].dither if n >= 0 else storages[x].store for x, n in zip(written, numbers, strict=True)]
+    every: Any = (*stores, *values)
+    if all(number < 0 for number in numbers):
         store_all = store(every)
 
         @jitable("plain", store_all.__name__)
@@ -39,7 +40,6 @@ def storing(
             store_all(arrays, i, numbers)
 
         return store_plainly
-    numbers = [at_random.index(column) if column in at_random else -1 for column in written]
     store_random = store_dithered(every, (*numbers, *(-1,) * len(values)))
 
     @jitable("random", store_random.__name__)
@@ -49,10 +49,17 @@ def storing(
     return store_at_random
 
 
-def dithered(storages: Sequence[Storage], written: Sequence[int], fused: Fused) -> list[int]:
-    """The columns whose elements are rounded at random, each by itself: not copies, nor what has its rest kept."""
-    to_nearest = written[-1:] if fused.copy else [PARAM] if fused.compensation else []
-    return [x for x in written if fused.stochastic and storages[x].dither and x not in to_nearest]
+def random_numbers(storages: Sequence[Storage], fused: Fused) -> dict[int, int]:
+    """The columns that are rounded at random, each with the number of those before it, for `bits_of`.
+
+    They are those of the whole step, whatever one of its stages writes, so that two operands never share bits. Copies
+    are rounded to the nearest, and so is the parameter where its rest is kept. Gradients are never written.
+    """
+    if not fused.stochastic:
+        return {}
+    apart = {GRAD, *[PARAM] * fused.compensation, *[len(storages) - 1] * fused.copy}
+    own = (column for column, x in enumerate(storages) if column not in apart and (x.dither or x.codes))
+    return {column: number for number, column in enumerate(own)}
 
 
 def chunk_finder(storages: Sequence[Storage], per_array: PerArray, scalars: Sequence[str]) -> Callable[..., Any]:
@@ -67,7 +74,7 @@ def chunk_finder(storages: Sequence[Storage], per_array: PerArray, scalars: Sequ
     """
     if not per_array.is_keyed:
         return jitable("nothing")(lambda row, start, numbers: (0, 0))
-    at, first = (len(storages) + per_array.key_column) * WORD, scalars.index(PIECES[0])
+    at, first = (len(storages) + per_array.key_column) * WORD, scalars.index(KEY_SCALARS[0])
     second, third, fourth = first + 1, first + 2, first + 3
 
     @jitable(at, first)

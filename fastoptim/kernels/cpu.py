@@ -105,8 +105,8 @@ class CpuKernels:
         count = len(self._names.scalars) - self._per_array.number_count
         end, scalar_row = row_bytes + END * WORD, row_bytes + SCALAR_ROW * WORD
         numbers_of = numbers_of_array(self._per_array, len(storages))
-        pieces_ = Pieces(storages, self._written, self._fused, self._per_array, self._names.scalars)
-        update_run, border = pieces_.run(self._update_elements(storages)), pieces_.border
+        in_pieces = Pieces(storages, self._written, self._fused, self._per_array, self._names.scalars)
+        update_run, border = in_pieces.run(self._update_elements(storages)), in_pieces.border
         computed = storages[PARAM].computed
         like, itemsize = np.empty(0, computed), computed.itemsize
         in_own_dtype = unroll.cast(count)

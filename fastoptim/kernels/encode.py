@@ -1,6 +1,6 @@
 """The end of a block: its new numbers, which are in scratch memory, become codes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,30 +38,31 @@ def _nearest(i: Any, first: Any, key: Any) -> Any:
     return MIDDLE
 
 
-def encoder(storages: Sequence[Storage], written: Sequence[int], before: int | None) -> Callable[..., Any]:
+def encoder(storages: Sequence[Storage], written: Sequence[int], numbers: Mapping[int, int]) -> Callable[..., Any]:
     """`(row, start, size, room, key, first)`: encode the new numbers of a block, of all operands that are written.
 
     Args:
         storages: of all operands.
         written: the columns of those that are written.
-        before: how many operands have other random numbers already; None where codes are rounded to the nearest. At
-            random, `key` is that of the block's chunk, and `first` the place of its first element there.
+        numbers: what tells their random bits apart, by column, see `random_numbers`; none where codes are rounded to
+            the nearest. At random, `key` is that of the block's chunk, and `first` the place of its first element
+            there.
     """
     own = [(column, codes) for column in written if (codes := storages[column].codes) is not None]
     if not own:
         return jitable("nothing")(lambda row, start, size, room, key, first: None)
     places = [place_of(storages, column) for column, _ in own]
-    bits = ["random" if before is None else bits_of(before + i) for i in range(len(own))]
-    content = *(column for column, _ in own), *(storage.name for storage in storages if storage.codes), before
+    bits = [bits_of(numbers[column]) if numbers else "random" for column, _ in own]
+    content = *(column for column, _ in own), *(storage.name for storage in storages if storage.codes), *numbers
     names: dict[str, Any] = {"word_at": word_at, "coded_at": coded_at, **BITS}
-    names |= {f"top{i}": codes.range(before is not None) for i, (_, codes) in enumerate(own)} | {"factor_of": factor_of}
+    names |= {f"top{i}": codes.range(bool(numbers)) for i, (_, codes) in enumerate(own)} | {"factor_of": factor_of}
     names |= {f"encode{i}": codes.encode for i, (_, codes) in enumerate(own)}
     each = range(len(own))
     factors_at = unrolled("factors", PLACE, (f"factor_of({places[i]}, top{i})" for i in each), *content, **names)
     operands_at = unrolled("coded", PLACE, (f"coded_at({places[i]})" for i in each), *content, **names)
     stores = (f"encode{i}(operands[{i}], i, factors[{i}], {bits[i]})" for i in each)
     encode = unrolled("encode", "operands, i, factors, random", stores, *content, **names)
-    random_at = _nearest if before is None else random_bits
+    random_at = random_bits if numbers else _nearest
 
     @jitable(*content)
     def encode_block(row: Any, start: Any, size: Any, room: Any, key: Any, first: Any) -> None:

@@ -79,7 +79,8 @@ class _FileForEachKey(IndexDataCacheFile):  # type: ignore[misc]  # numba's clas
         """Nothing is there to forget: an outdated file's name is never asked for."""
 
     def _file_name(self, key: Any) -> str:
-        # the types of the arguments, the processor, the code with its closure; numba and the file's date
-        everything = repr((key, self._version, self._source_stamp))
+        # The function and Python's version; the types of the arguments, the processor, the code with its closure; numba
+        # and the file's date.
+        everything = repr((self._index_name, key, self._version, self._source_stamp))
         name = self._index_name.removesuffix(".nbi")[:READABLE]
         return f"{name}.{hashlib.sha256(everything.encode()).hexdigest()[:32]}.nbc"

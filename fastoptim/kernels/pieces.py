@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba.extending import register_jitable
 
-from fastoptim.kernels.chunks import chunk_finder, dithered
+from fastoptim.kernels.chunks import chunk_finder, random_numbers
 from fastoptim.kernels.codes import CODED
 from fastoptim.kernels.encode import coded_at, encoder, free_room, new_room, place_of
 from fastoptim.kernels.fuse import Fused
@@ -22,7 +22,7 @@ AHEAD = 1  # blocks: faster than 0, 2 and 3
 
 
 @cache
-def _operands_at(storages: tuple[Storage, ...]) -> Callable[..., Any]:
+def operands_finder(storages: tuple[Storage, ...]) -> Callable[..., Any]:
     """`(row, start, size, room) -> ` a tuple of the operands, of `size` elements from element `start` on.
 
     `row` is the address of a row of a table; its first words are the operands' addresses. `room` is the address of
@@ -40,7 +40,7 @@ def _operands_at(storages: tuple[Storage, ...]) -> Callable[..., Any]:
 
 
 @cache
-def _ahead(storages: tuple[Storage, ...]) -> Callable[..., Any]:
+def prefetcher(storages: tuple[Storage, ...]) -> Callable[..., Any]:
     """`(row, start)`: have the processor bring what a later block needs, while a block is encoded.
 
     Encoding asks for no memory. Without this, the memory would stand still meanwhile.
@@ -77,9 +77,9 @@ class Pieces:
         self.coded = sum(storage.codes is not None for storage in storages)
         self.longest = CODED if self.coded else CHUNK if per_array.is_keyed else 0
         self.border = _border_of_block if self.coded else _same_place
-        self._operands_at, self._chunk_at = _operands_at(storages), chunk_finder(storages, per_array, scalars)
-        before = len(dithered(storages, written, fused)) if fused.stochastic else None
-        self._encode, self._ahead = encoder(storages, written, before), _ahead(storages if self.coded else ())
+        self._operands_at, self._chunk_at = operands_finder(storages), chunk_finder(storages, per_array, scalars)
+        self._encode = encoder(storages, written, random_numbers(storages, fused))
+        self._ahead = prefetcher(storages if self.coded else ())
 
     def updater(self, update: Callable[..., Any]) -> Callable[..., Any]:
         """`(row, start, size, sums, numbers, room)`: the update of one piece of a row.

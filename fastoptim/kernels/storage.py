@@ -53,7 +53,8 @@ class Storage(NamedTuple):
         dtype: of the elements in memory.
         word: the dtype that kernels take the memory for: the same, or integers with the bits.
         computed: the dtype of computation, float32 or float64.
-        load: `(array, i) -> ` element `i` of a 1-D array of words, in the dtype of computation.
+        load: `(array, i) -> ` element `i` of a 1-D array of words, in the dtype of computation. Where there are codes,
+            here and below, it is an operand of codes, see `kernels/codes.py`.
         store: `(array, i, value)` writes an element of the dtype of computation to place `i`, rounded to the nearest.
         dither: `(array, i, value, random)` rounds it up or down instead, by 32 random bits; None where nothing is lost.
         keep_rest: `(array, i, value)` writes what such an element loses.

@@ -121,7 +121,6 @@ class Algorithm(Options):
         super().__init_subclass__(**kwargs)
         if "rule" in own or ("variants" in own and hasattr(cls, "variant_stages")):
             cls.variant_stages = cls._stages_of_variants()
-            cls._check_kinds_of_slots()
             if cls.matrices is not None:
                 scalars = cls.variant_stages[()][-1].kernels.scalar_names
                 cls.matrix_stages = matrix_stages(cls.__name__, cls.matrices, scalars)
@@ -133,23 +132,22 @@ class Algorithm(Options):
         if {"rule", "variants", "slots", "evaluation"} & own.keys():
             cls._declare_evaluation()
         if hasattr(cls, "variant_stages"):
+            cls._check_kinds_of_slots()
             cls.__doc__ = documented(cls, Options.__doc__, cls._signature)
         cls.carry = cls.carry_before = declared_carry(cls.carry, cls.__name__)
         cls._number = next(_numbers)  # the class is complete
 
     @classmethod
     def _check_kinds_of_slots(cls) -> None:
-        """Refuse names in `nonnegative_slots` and `parameter_slots` that no variant has, or that are in both."""
-        known = {slot for stages in cls.variant_stages.values() for slot in stages[-1].slots}
-        for attribute in "nonnegative_slots", "parameter_slots":
-            for slot in getattr(cls, attribute):
-                if slot not in known:
-                    names = ", ".join(sorted(known)) or "none"
-                    raise TypeError(f"{cls.__name__}.{attribute}: expected names of slots ({names}), found {slot!r}")
+        """Refuse names in its own `nonnegative_slots` and `parameter_slots` that are no slots, or are in both."""
+        known = sorted({slot for stages in cls.variant_stages.values() for slot in stages[-1].slots})
+        for attribute in vars(cls).keys() & {"nonnegative_slots", "parameter_slots"}:
+            found = getattr(cls, attribute)
+            if isinstance(found, str) or any(slot not in known for slot in found):
+                names = ", ".join(map(repr, known)) or "none"
+                raise TypeError(f"{cls.__name__}.{attribute}: expected a tuple of slots ({names}), found {found!r}")
         for slot in {*cls.nonnegative_slots} & {*cls.parameter_slots}:
-            raise TypeError(
-                f"{cls.__name__}: expected {slot!r} in nonnegative_slots or in parameter_slots, not in both"
-            )
+            raise TypeError(f"{cls.__name__}: expected {slot!r} to be nonnegative or a parameter, found it in both")
 
     @classmethod
     def _mark_choosing_fields(cls) -> None:

@@ -80,7 +80,11 @@ class Declared:
             if field is not None:
                 old, new = self.__dict__.get(name), field.check(value, self._fields)
                 self.__dict__[name] = new
-                self._assigned(field, old, new)
+                try:
+                    self._assigned(field, old, new)
+                except BaseException:  # nothing is half done
+                    self.__dict__[name] = old
+                    raise
             elif name.startswith("_") or name in self._annotated or hasattr(type(self), name):
                 super().__setattr__(name, value)
             else:

@@ -9,7 +9,7 @@ from fastoptim.kernels.codes import BYTES, FEWEST, ROOTS, SIGNED, room_for
 from fastoptim.kernels.storage import F4, Storage, storage_of
 
 DType = np.dtype[Any]
-LINE = 64  # codes in a cache line
+CODE_LINE = 64  # codes in a cache line
 
 
 class StateFormat(NamedTuple):
@@ -52,12 +52,13 @@ class StateFormat(NamedTuple):
             alignment: bytes, of elements that are no codes.
         """
         if has_codes:
-            end, step = end + room_for(size), LINE
+            end, step = end + room_for(size), CODE_LINE
         else:
             step = max(1, alignment // self.storage("", computed, has_codes=False).itemsize)
         return end + -end % step
 
     def nbytes(self, slots: Iterable[str], computed: DType, size: int) -> int:
         """How many bytes the slots of a parameter take."""
-        own = [self.storage(slot, computed, self.has_codes(computed, size)) for slot in slots]
-        return sum(size * each.itemsize + (room_for(size) if each.codes else 0) for each in own)
+        has_codes = self.has_codes(computed, size)
+        elements = size + room_for(size) * has_codes  # all slots have the place of the scales
+        return sum(elements * self.storage(slot, computed, has_codes).itemsize for slot in slots)

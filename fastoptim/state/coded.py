@@ -75,11 +75,13 @@ class Coded(NamedTuple):
         (behind, most, shift), top = self._coding, self._coding.range(is_random=False)
         blocks = np.zeros((scales.size, CODED), F4)
         blocks.reshape(-1)[: numbers.size] = numbers
-        sizes = np.sqrt(np.abs(blocks)) if self.is_root else np.abs(blocks)
+        with np.errstate(invalid="ignore"):  # the root of a negative number is nan, as in a kernel
+            sizes = np.sqrt(blocks) if self.is_root else np.abs(blocks)
         largest = sizes.max(axis=1)
         is_usual = (largest >= NORMAL) & (largest < INFINITE)
         scales[...] = np.where(is_usual, largest / top, np.where(largest < NORMAL, F4(0), F4(np.nan)))
         factors = np.where(is_usual, top / np.where(is_usual, largest, top), F4(0))
+        sizes[~is_usual] = 0
         words = (sizes.astype(F8) * factors[:, None] + shift).astype(F4).view(np.int32)
         codes = np.maximum(words, LOWEST) + (1 << behind - 1) >> behind & most
         codes += 0 if self.is_root else np.signbit(blocks) * (most + 1)

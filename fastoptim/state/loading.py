@@ -46,11 +46,13 @@ def load_store(
     if tuple(slots) != every:
         raise ValueError(f"state dict: expected the slots {every}, got {tuple(slots)}")
     if odd := scales.keys() - set(store.slots):
-        raise ValueError(f"state dict: scales: expected names of slots, got {', '.join(map(repr, sorted(odd)))}")
+        raise ValueError(f"state dict: scales: expected names of slots, got {', '.join(sorted(map(repr, odd)))}")
     roots = store.format.nonnegative
     arrays = {
         slot: slot_in(slots[slot], scales.get(slot, {}), slot, slot in roots, steps, kinds) for slot in store.slots
     }
+    if store.memory is not HOST and (scales or store.format.dtype is not None):
+        raise ValueError("state dict: expected no state of less than 32 bits, as the optimizer's state is on a GPU")
     if not convert:
         _check_format(store, arrays, kinds)
     others = {slot: arrays_in(slots[slot], f"slots[{slot!r}]", {}, steps) for slot in store.shaped.slots}
@@ -122,7 +124,8 @@ def _check_format(
         expected = store.format.storage(slot, computed, store.format.has_codes(computed, prod(shape))).dtype
         if array.dtype != expected:
             where = f"state dict: slots[{slot!r}][{name!r}]"
-            raise ValueError(f"{where}: expected {expected}, as state_dtype says, got {array.dtype}")
+            how = "convert=True beside hyperparameters=False rounds it"
+            raise ValueError(f"{where}: expected {expected}, as state_dtype says, got {array.dtype}; {how}")
 
 
 def _every(arrays: Mapping[str, Mapping[Any, Any]]) -> Iterator[tuple[str, Any, Any]]:

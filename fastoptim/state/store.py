@@ -12,13 +12,13 @@ from fastoptim.arrays.info import TensorInfo, in_c_order
 from fastoptim.arrays.layout import Layout, Slice, kind_of, memory_order
 from fastoptim.arrays.memory import HOST, Array, Memory
 from fastoptim.kernels.storage import Storage
-from fastoptim.settings.state_format import StateFormat
+from fastoptim.settings.state_format import CODE_LINE, StateFormat
 from fastoptim.state.blocks import Block, array_in, new_block
 from fastoptim.state.coded import Coded, SlotViews
 from fastoptim.state.saved import copy_from
 from fastoptim.state.shaped import ShapedState, Shapes
 
-LINE = 16  # elements: slots begin at cache lines, and where a GPU loads vectors
+LINE = 16  # elements of float32 in a cache line: there slots begin, and where a GPU loads vectors
 
 
 class Beside(NamedTuple):
@@ -52,7 +52,7 @@ class Grown(NamedTuple):
 
 
 class StateStore:
-    """Zeros at first, one number for each slot and element. Parameters first seen together share a block per dtype.
+    """Zeros at first, one number for each slot and element. Parameters first seen together share blocks.
 
     A store does not change its names: `including` returns another one that shares its memory.
 
@@ -97,7 +97,8 @@ class StateStore:
     @property
     def views(self) -> Mapping[str, Mapping[Any, Array]]:
         """`views["m"]["W1"]`: arrays of the parameters' shapes, to read and to write into."""
-        own: dict[str, Mapping[Any, Array]] = {slot: SlotViews(arrays) for slot, arrays in self.arrays.items()}
+        kind: Any = SlotViews if any(block.has_codes for block in self.blocks) else MappingProxyType
+        own: dict[str, Mapping[Any, Array]] = {slot: kind(arrays) for slot, arrays in self.arrays.items()}
         return MappingProxyType(own | self.shaped.views)
 
     def but(self, **changes: Any) -> "StateStore":
@@ -171,7 +172,12 @@ class StateStore:
         return Grown(store, fresh)
 
     def with_slices(self, params: Mapping[Any, TensorInfo], memory: Memory, flat: bool) -> "StateStore":
-        """A store whose slots have these parameters, too; `flat` says that their state lies without gaps."""
+        """A store whose slots have these parameters, too; `flat` says that their state lies without gaps.
+
+        Codes lie in C order, in which their scales are counted.
+        """
+        has_codes = self.format.has_codes
+        params = {k: in_c_order(x.dtype, x.shape) if has_codes(x.dtype, x.size) else x for k, x in params.items()}
         alignment = 1 if flat else memory.alignment
         turned = self.unplaced.intersection(params)  # together, so that nothing is left in their block
         if all(memory_order(params[name]) == self.slices[name].axes for name in turned):
@@ -180,14 +186,17 @@ class StateStore:
         sizes: dict[tuple[np.dtype[Any], bool], int] = {}  # of blocks: by dtype, and whether they have codes
         for name, param in params.items():
             if name not in self.slices or name in turned:
-                kind = param.dtype, self.format.has_codes(param.dtype, param.size)
+                kind = param.dtype, has_codes(param.dtype, param.size)
                 offset = self.format.next_offset(sizes.setdefault(kind, 0), *kind, param.size, alignment)
                 block = len(self.blocks) + list(sizes).index(kind)
                 slices[name] = own = Slice(*kind_of(param), block, offset)
                 sizes[kind] = offset + own.size
         if not slices and not self.unplaced and memory is self.memory:
             return self
-        new = [new_block(self.format, self.slots, size + -size % LINE, *kind, memory) for kind, size in sizes.items()]
+        new = [
+            new_block(self.format, self.slots, size + -size % (CODE_LINE if kind[1] else LINE), *kind, memory)
+            for kind, size in sizes.items()
+        ]
         every, blocks = {**self.slices, **slices}, [*self.blocks, *new]
         if turned:  # a block that nobody uses any more may be as large as all others
             used = {block: i for i, block in enumerate(sorted({own.block for own in every.values()}))}

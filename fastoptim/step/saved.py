@@ -8,14 +8,12 @@ from fastoptim.settings.data import as_data
 from fastoptim.settings.precision import dtype_of
 from fastoptim.state.counts import StepCounts
 from fastoptim.state.loading import load_store
-from fastoptim.state.saved import mapping
 from fastoptim.state.shaped import Shapes
 from fastoptim.state.store import StateStore
 from fastoptim.step.accumulate import Accumulator
 from fastoptim.step.stepper import Stepper
 
 KEYS = ("optimizer", "hyperparameters", "iter", "skipped", "steps", "slots", "ema", "micro_steps", "gradients")
-CONVERTED = "state_dtype", "master"  # hyperparameters that say how the state lies in memory
 
 
 class Owner(Protocol):
@@ -53,12 +51,12 @@ def checked_values(algorithm: Algorithm, saved: Any, hyperparameters: bool, conv
     if saved["optimizer"] != name:
         raise ValueError(f"state dict: expected that of {name}, got that of {saved['optimizer']!r}")
     if not hyperparameters:
-        theirs = mapping(saved["hyperparameters"], "hyperparameters")
-        for field in () if convert else CONVERTED:
-            if theirs.get(field) != (own := getattr(algorithm, field)):
-                found = f"state dict: it was made with {field}={theirs.get(field)!r}, this optimizer has {own!r}"
-                raise ValueError(f"{found}; convert=True rounds it")
-        return algorithm.hyperparameters()
+        values = algorithm.hyperparameters()
+        for key in [key for key in lost(saved, values) if not convert]:
+            raise ValueError(
+                f"state dict: expected no {key}, which this optimizer does not keep; convert=True drops it"
+            )
+        return values
     values = algorithm.values_from(saved["hyperparameters"])
     if saved["ema"] and values["ema"] is None:
         raise ValueError("state dict: there are averages, but the hyperparameter ema is None")
@@ -96,8 +94,18 @@ def loaded(
     make_store = load_store(present, saved, kinds, saved["steps"], shapes, convert)
     make_accumulator = accumulator.load(saved, kinds, present.memory)
     new, store = make_accumulator(), make_store()
-    is_on = {name: values[name] is not None for name in ("ema", "master")}
-    is_on["compensation"] = values["rounding"] == "kahan"
-    for name in [name for name, each in is_on.items() if not each]:
+    for name in unkept(values):
         store = store.without(name)
     return counts, store, new
+
+
+def unkept(values: Mapping[str, Any]) -> list[str]:
+    """What an optimizer with these hyperparameters does not have beside its state."""
+    is_on = {name: values[name] is not None for name in ("ema", "master")}
+    is_on["compensation"] = values["rounding"] == "kahan"
+    return [name for name, each in is_on.items() if not each]
+
+
+def lost(saved: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
+    """What a state dict has of a parameter's lost bits, and an optimizer with these hyperparameters would drop."""
+    return [name for name in unkept(values) if name != "ema" and saved.get(name)]
