@@ -51,7 +51,7 @@ class Coding(NamedTuple):
         """The bits of which the largest code is the upper ones."""
         return (self.largest << self.behind) + LOWEST
 
-    def range(self, is_random: bool) -> Any:
+    def limit(self, is_random: bool) -> Any:
         """The number that becomes the largest code, as float32. At random, rounded products may not come above it."""
         exact = np.int32(self.top).view(np.float32) - np.float32(self.shift)
         return exact * np.float32(1 - 2.0**-22) if is_random else exact
@@ -218,6 +218,6 @@ def _encode_to_root(operand: Any, i: Any, factor: Any, random: Any) -> None:
 
 
 SIGNED = Storage(
-    BYTES, BYTES, F4, _load_signed, _store_signed, codes=Codes("signed", OF_SIGNED.range, _encode_to_signed)
+    BYTES, BYTES, F4, _load_signed, _store_signed, codes=Codes("signed", OF_SIGNED.limit, _encode_to_signed)
 )
-ROOTS = Storage(BYTES, BYTES, F4, _load_root, _store_root, codes=Codes("roots", OF_ROOTS.range, _encode_to_root))
+ROOTS = Storage(BYTES, BYTES, F4, _load_root, _store_root, codes=Codes("roots", OF_ROOTS.limit, _encode_to_root))

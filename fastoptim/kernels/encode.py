@@ -55,7 +55,7 @@ def encoder(storages: Sequence[Storage], written: Sequence[int], numbers: Mappin
     bits = [bits_of(numbers[column]) if numbers else "random" for column, _ in own]
     content = *(column for column, _ in own), *(storage.name for storage in storages if storage.codes), *numbers
     names: dict[str, Any] = {"word_at": word_at, "coded_at": coded_at, **BITS}
-    names |= {f"top{i}": codes.range(bool(numbers)) for i, (_, codes) in enumerate(own)} | {"factor_of": factor_of}
+    names |= {f"top{i}": codes.limit(bool(numbers)) for i, (_, codes) in enumerate(own)} | {"factor_of": factor_of}
     names |= {f"encode{i}": codes.encode for i, (_, codes) in enumerate(own)}
     each = range(len(own))
     factors_at = unrolled("factors", PLACE, (f"factor_of({places[i]}, top{i})" for i in each), *content, **names)

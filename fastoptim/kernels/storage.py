@@ -37,12 +37,12 @@ class Codes(NamedTuple):
 
     Attributes:
         name: of the code.
-        range: `(is_random) -> ` what the largest number of a block becomes, before it is a code.
+        limit: `(is_random) -> ` what the largest number of a block becomes, before it is a code.
         encode: `(operand, i, factor, random)` writes a number's code to place `i`, rounded by 32 random bits.
     """
 
     name: str
-    range: Callable[[bool], Any]
+    limit: Callable[[bool], Any]
     encode: Callable[..., Any]
 
 

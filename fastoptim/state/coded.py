@@ -72,7 +72,7 @@ class Coded(NamedTuple):
 
     def _encoded(self, numbers: Array, scales: Array) -> Array:
         """The codes of numbers; their scales are written to `scales`."""
-        (behind, most, shift), top = self._coding, self._coding.range(is_random=False)
+        (behind, most, shift), top = self._coding, self._coding.limit(is_random=False)
         blocks = np.zeros((scales.size, CODED), F4)
         blocks.reshape(-1)[: numbers.size] = numbers
         with np.errstate(invalid="ignore"):  # the root of a negative number is nan, as in a kernel
