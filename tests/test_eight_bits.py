@@ -1,19 +1,19 @@
 """State in codes of 8 bits: bit by bit as in NumPy, and what it is good for."""
 
 import copy
-import pickle
 import re
 from math import sqrt
 
 import numpy as np
 import pytest
 from codes_in_numpy import decoded, encoded, table
+from orders import assert_any_order_gives_the_same
 
 import fastoptim
 from fastoptim import LAMB, SGD, Adam, Muon, Optimizer, nonnegative, rule
 from internals import bytes_of_state
 from rounding_in_numpy import BFLOAT16, at_random, random_bits, to_nearest
-from support import FEW, LAYOUTS, ON_GPU, assert_same_bits, assert_state_same_bits, random, snapshot
+from support import FEW, ON_GPU, assert_same_bits, assert_state_same_bits, random, snapshot
 
 F4, F8 = np.dtype(np.float32), np.dtype(np.float64)
 SHAPES = {"W": (37, 1000), "few": (4095,), "least": (4096,), "b": (7,)}  # the last block of W is not whole
@@ -53,10 +53,9 @@ def compare(opt, plain, before=0, at=None):
             assert_same_bits(opt.state[slot][name], own, f"{slot} {name}")
 
 
-@pytest.mark.parametrize(("cls", "rounding"), [*((cls, None) for cls in OF_ELEMENTS), (Adam, "nearest")])
-def test_every_optimizer(cls, rounding, rng):
-    """A step on the numbers of the codes, and NumPy's rounding behind it; but for less than 4,096 elements."""
-    params, opt, plain = arrays(rng), cls(**EIGHT, rounding=rounding, seed=5), cls()
+def steps_are_as_in_numpy(opt, plain, rng):
+    """Some steps on the numbers of the codes, and in full with NumPy's rounding behind each."""
+    params = arrays(rng)
     full = {name: p.copy() for name, p in params.items()}
     for _ in range(3):
         grads = arrays(rng)
@@ -67,8 +66,14 @@ def test_every_optimizer(cls, rounding, rng):
             assert_same_bits(p, full[name], name)
     for name in "few", "b":
         assert_state_same_bits(opt, plain, name)
-    for slot in cls.parameter_slots:
+    for slot in opt.parameter_slots:
         assert_same_bits(opt.state[slot]["W"], plain.state[slot]["W"])
+
+
+@pytest.mark.parametrize(("cls", "rounding"), [*((cls, None) for cls in OF_ELEMENTS), (Adam, "nearest")])
+def test_every_optimizer(cls, rounding, rng):
+    """A step on the numbers of the codes, and NumPy's rounding behind it; but for less than 4,096 elements."""
+    steps_are_as_in_numpy(cls(**EIGHT, rounding=rounding, seed=5), cls(), rng)
 
 
 @pytest.mark.parametrize("cls", ON_GPU)
@@ -206,39 +211,14 @@ def test_a_positive_root_is_never_zero(rng):
 
 
 def test_no_order_of_work_changes_bits(rng, threads):
-    """Threads, layouts, flat or a dict, the order of the names, others beside, and interruptions."""
     shapes = {"b": (7,), "W": (300, 501), "least": (4097,)}
     first, grads = arrays(rng, shapes), [arrays(rng, shapes) for _ in range(4)]
 
-    def trained(params, order=lambda named: named, interrupt=lambda opt: opt, workers=2, flat=False):
-        threads(workers)
-        opt = Adam(lr=0.1, seed=3, **EIGHT)
-        for step in grads:
-            own = params.zeros_like() if flat else None
-            for name, g in step.items() if flat else ():
-                own[name][...] = g
-            opt.update(order(params), own if flat else order(step))
-            opt = interrupt(opt)
-        saved = {
-            slot: {n: (c.tobytes(), s.tobytes()) for n, (c, s) in x.items()} for slot, x in numbers_of(opt).items()
-        }
-        return {name: np.ascontiguousarray(p).tobytes() for name, p in params.items()}, saved
+    def state_of(opt):
+        found = numbers_of(opt)
+        return {slot: {k: (c.tobytes(), s.tobytes()) for k, (c, s) in own.items()} for slot, own in found.items()}
 
-    def by_state_dict(opt):
-        other = Adam()
-        other.load_state_dict(copy.deepcopy(opt.state_dict()))
-        return other
-
-    fresh = lambda: {name: p.copy() for name, p in first.items()}  # noqa: E731
-    expected = trained(fresh())
-    assert trained(fresh(), workers=1) == expected
-    for make in LAYOUTS.values():
-        assert trained({name: make(p.copy()) for name, p in first.items()}) == expected
-    assert trained(fresh(), order=lambda named: dict(reversed(named.items()))) == expected
-    assert trained(fresh(), interrupt=lambda opt: pickle.loads(pickle.dumps(opt))) == expected
-    assert trained(fresh(), interrupt=copy.deepcopy) == expected
-    assert trained(fresh(), interrupt=by_state_dict) == expected
-    assert trained(fastoptim.flatten(first), flat=True) == expected
+    assert_any_order_gives_the_same(lambda: Adam(lr=0.1, seed=3, **EIGHT), first, grads, threads, state_of)
 
 
 @pytest.mark.parametrize("cls", [LAMB, Adam])
@@ -415,14 +395,7 @@ class Own(Optimizer):
 
 
 def test_an_optimizer_of_ones_own(rng):
-    params, opt, plain = arrays(rng), Own(**EIGHT), Own()
-    full = {name: p.copy() for name, p in params.items()}
-    for _ in range(3):
-        grads = arrays(rng)
-        opt.update(params, grads)
-        plain.update(full, grads)
-        compare(opt, plain)
-    assert_same_bits(opt.state["anchor"]["W"], plain.state["anchor"]["W"])
+    steps_are_as_in_numpy(Own(**EIGHT), Own(), rng)
     with pytest.raises(TypeError, match=r"Wrong\.nonnegative_slots: expected a tuple of slots .*, found \('v',\)"):
         type("Wrong", (Own,), {"rule": own_rule, "slots": Own.slots, "nonnegative_slots": ("v",)})
     with pytest.raises(TypeError, match="expected 'h' to be nonnegative or a parameter, found it in both"):

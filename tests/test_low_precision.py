@@ -1,11 +1,11 @@
 """Parameters, gradients and state of 16 bits, masters, shadows, and how they are rounded: bit by bit as in NumPy."""
 
 import copy
-import pickle
 import re
 
 import numpy as np
 import pytest
+from orders import assert_any_order_gives_the_same, trained
 
 import fastoptim
 from fastoptim import LAMB, SGD, AdaGrad, Adam, LossScale, Prodigy
@@ -289,39 +289,15 @@ def test_rounded_at_random(dtype, options, rng):
 
 
 def test_no_order_of_work_changes_random_rounding(rng, threads):
-    """Threads, layouts, flat or a dict, the order of the names, other names beside, and interruptions."""
     first = {"W": random(rng, (300, 500), BFLOAT16), "b": random(rng, (7,), BFLOAT16)}
     grads = [{name: random(rng, p.shape, BFLOAT16) for name, p in first.items()} for _ in range(4)]
 
-    def trained(params, order=lambda named: named, interrupt=lambda opt: opt, workers=2, flat=False):
-        threads(workers)
-        opt = Adam(lr=0.1, rounding="stochastic", state_dtype="bfloat16", seed=3)
-        for step in grads:
-            own = params.zeros_like() if flat else None
-            for name, g in step.items() if flat else ():
-                own[name][...] = g
-            opt.update(order(params), own if flat else order(step))
-            opt = interrupt(opt)
-        return {name: np.ascontiguousarray(p).tobytes() for name, p in params.items()}
+    def make(seed=3):
+        return Adam(lr=0.1, rounding="stochastic", state_dtype="bfloat16", seed=seed)
 
-    def by_state_dict(opt):
-        other = Adam()
-        other.load_state_dict(copy.deepcopy(opt.state_dict()))
-        return other
-
-    fresh = lambda: {name: p.copy() for name, p in first.items()}  # noqa: E731
-    expected = trained(fresh())
-    assert trained(fresh(), workers=1) == expected
-    assert trained({name: p.copy("F") for name, p in first.items()}) == expected
-    assert trained(fresh(), order=lambda named: dict(reversed(named.items()))) == expected
-    assert trained(fresh(), interrupt=lambda opt: pickle.loads(pickle.dumps(opt))) == expected
-    assert trained(fresh(), interrupt=by_state_dict) == expected
-    assert trained(fastoptim.flatten(first), flat=True) == expected
-    other = Adam(lr=0.1, rounding="stochastic", state_dtype="bfloat16", seed=4)
-    params = fresh()
-    for step in grads:
-        other.update(params, step)
-    assert params["W"].tobytes() != expected["W"]
+    expected = assert_any_order_gives_the_same(make, first, grads, threads)
+    other, _ = trained(make(seed=4), {name: p.copy() for name, p in first.items()}, grads)
+    assert other["W"] != expected["W"]
 
 
 @pytest.mark.parametrize("value", [1.001, -0.3331, 3e-6, 200.3, -7.7e-5])

@@ -9,16 +9,15 @@ A pass decodes as it loads. What it stores goes to scratch memory, from where a 
 scale follows from the largest of its new numbers.
 """
 
-from collections.abc import Callable
 from math import sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, register_jitable
+from numba.extending import register_jitable
 
-from fastoptim.kernels.halves import F32, I32, SIGN
+from fastoptim.kernels.halves import F32, I32, SIGN, generated
 from fastoptim.kernels.memory import array_at
 from fastoptim.kernels.storage import F4, Codes, Storage
 
@@ -101,50 +100,13 @@ def encoded_root(builder: Any, root: Any, factor: Any, random: Any) -> Any:
     return builder.trunc(_rounded(builder, root, factor, random, OF_ROOTS), I8)
 
 
-def _decoding(generate: Callable[..., Any]) -> Any:
-    @intrinsic
-    def decode(typing_context: Any, code: Any, scale: Any) -> Any:
-        def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            return generate(builder, *values)
-
-        return types.float32(types.uint8, types.float32), lower
-
-    return decode
-
-
-def _encoding(generate: Callable[..., Any]) -> Any:
-    @intrinsic
-    def encode(typing_context: Any, number: Any, factor: Any, random: Any) -> Any:
-        def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            return generate(builder, *values)
-
-        return types.uint8(types.float32, types.float32, types.uint32), lower
-
-    return encode
-
-
-@intrinsic
-def _larger(typing_context: Any, bits: Any, number: Any) -> Any:
+def larger(builder: Any, bits: Any, number: Any) -> Any:
     """The larger of a size and a number, without its sign, as the bits of float32, which are ordered as integers are.
 
     The maximum of floats does not vectorise, because of nan.
     """
-
-    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        size = builder.and_(builder.bitcast(values[1], I32), I32(~SIGN))
-        return builder.select(builder.icmp_signed(">", size, values[0]), size, values[0])
-
-    return types.int32(types.int32, types.float32), lower
-
-
-@intrinsic
-def _as_number(typing_context: Any, bits: Any) -> Any:
-    """The float32 of these bits."""
-
-    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return builder.bitcast(values[0], F32)
-
-    return types.float32(types.int32), lower
+    size = builder.and_(builder.bitcast(number, I32), I32(~SIGN))
+    return builder.select(builder.icmp_signed(">", size, bits), size, bits)
 
 
 LIKE_CODES, LIKE_NUMBERS = np.empty(0, BYTES), np.empty(0, F4)
@@ -161,8 +123,15 @@ def scale_of(address: Any, start: Any) -> Any:
     return address - (start // CODED + 1) * 4
 
 
-_decode_signed, _decode_root = _decoding(decoded_signed), _decoding(decoded_root)
-_encode_signed, _encode_root = _encoding(encoded_signed), _encoding(encoded_root)
+_larger = generated(larger, types.int32, types.int32, types.float32)
+_as_number = generated(lambda builder, bits: builder.bitcast(bits, F32), types.float32, types.int32)
+_decode_signed, _decode_root = (
+    generated(generate, types.float32, types.uint8, types.float32) for generate in (decoded_signed, decoded_root)
+)
+_encode_signed, _encode_root = (
+    generated(generate, types.uint8, types.float32, types.float32, types.uint32)
+    for generate in (encoded_signed, encoded_root)
+)
 
 # In a pass, an operand of codes is a tuple: the codes, their scale, and scratch memory for the new numbers.
 

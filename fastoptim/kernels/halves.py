@@ -16,8 +16,6 @@ SIGN, QUIET_NAN, BELOW_HALF = -(2**31), 0x7FC00000, 0x7FFF
 DROPPED, SMALLEST_NORMAL = 13, 0x38800000  # bits of float32 that float16 lacks; the bits of 2**-14
 FACTORS = 0x7FEB352D, 0x846CA68B
 
-Generate = Callable[[Any, Any], Any]  # from a builder of LLVM's code and a value to another value
-
 
 def widened_bfloat16(builder: Any, bits: Any) -> Any:
     """The float32 that 16 bits are the upper half of."""
@@ -82,55 +80,39 @@ def hashed(builder: Any, i: Any, before: Any, key: Any) -> Any:
     return builder.xor(x, builder.lshr(x, I32(16)))
 
 
-def _converting(generate: Generate, result: Any, argument: Any) -> Any:
-    @intrinsic
-    def convert(typing_context: Any, number: Any) -> Any:
-        return result(argument), lambda context, builder, signature, values: generate(builder, values[0])
-
-    return convert
+def turned_word(builder: Any, word: Any) -> Any:
+    """The lower 16 bits above the upper ones."""
+    return builder.or_(builder.shl(word, I32(16)), builder.lshr(word, I32(16)))
 
 
-def _dithering(generate: Callable[[Any, Any, Any], Any]) -> Any:
-    @intrinsic
-    def dither(typing_context: Any, number: Any, random: Any) -> Any:
-        def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            return generate(builder, *values)
+def generated(generate: Callable[..., Any], result: Any, *arguments: Any) -> Any:
+    """A function for compiled code, of these types, from what generates LLVM's code for it."""
 
-        return types.uint16(types.float32, types.uint32), code
+    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return generate(builder, *values)
 
-    return dither
-
-
-@intrinsic
-def _random(typing_context: Any, i: Any, before: Any, key: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return hashed(builder, *values)
-
-    return types.uint32(types.int64, types.int32, types.uint64), code  # so that no loop counts in 64 bits
+    typed = result(*arguments), lower
+    forms = (  # numba counts the arguments
+        lambda typing_context, x: typed,
+        lambda typing_context, x, y: typed,
+        lambda typing_context, x, y, z: typed,
+    )
+    return intrinsic(forms[len(arguments) - 1])
 
 
-@intrinsic
-def _turned(typing_context: Any, random: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return builder.or_(builder.shl(values[0], I32(16)), builder.lshr(values[0], I32(16)))
-
-    return types.uint32(types.uint32), code
-
-
-@intrinsic
-def _multiplied(typing_context: Any, random: Any, factor: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return builder.mul(values[0], builder.trunc(values[1], I32))
-
-    return types.uint32(types.uint32, types.int64), code
-
-
-_dither_to_bfloat16, _dither_to_float16 = _dithering(dithered_bfloat16), _dithering(dithered_float16)
+_random = generated(hashed, types.uint32, types.int64, types.int32, types.uint64)  # no loop has to count in 64 bits
+_turned = generated(turned_word, types.uint32, types.uint32)
+_multiplied = generated(
+    lambda builder, word, factor: builder.mul(word, builder.trunc(factor, I32)), types.uint32, types.uint32, types.int64
+)
+_dither_to_bfloat16, _dither_to_float16 = (
+    generated(generate, types.uint16, types.float32, types.uint32) for generate in (dithered_bfloat16, dithered_float16)
+)
 _widen_bfloat16, _widen_float16 = (
-    _converting(generate, types.float32, types.uint16) for generate in (widened_bfloat16, widened_float16)
+    generated(generate, types.float32, types.uint16) for generate in (widened_bfloat16, widened_float16)
 )
 _round_to_bfloat16, _round_to_float16 = (
-    _converting(generate, types.uint16, types.float32) for generate in (rounded_to_bfloat16, rounded_to_float16)
+    generated(generate, types.uint16, types.float32) for generate in (rounded_to_bfloat16, rounded_to_float16)
 )
 
 # Functions around the intrinsics, for closures: see kernels/memory.py.

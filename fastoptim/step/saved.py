@@ -52,10 +52,9 @@ def checked_values(algorithm: Algorithm, saved: Any, hyperparameters: bool, conv
         raise ValueError(f"state dict: expected that of {name}, got that of {saved['optimizer']!r}")
     if not hyperparameters:
         values = algorithm.hyperparameters()
-        for key in [key for key in lost(saved, values) if not convert]:
-            raise ValueError(
-                f"state dict: expected no {key}, which this optimizer does not keep; convert=True drops it"
-            )
+        if not convert and (found := lost(saved, values)):
+            what = f"state dict: expected no {found[0]}, which this optimizer does not keep"
+            raise ValueError(f"{what}; convert=True drops it")
         return values
     values = algorithm.values_from(saved["hyperparameters"])
     if saved["ema"] and values["ema"] is None:
