@@ -30,7 +30,9 @@ def storing(
     """
     own = random_numbers(storages, fused)
     numbers = [own.get(column, -1) if storages[column].dither else -1 for column in written]
-    stores = [storages[x].dither if n >= 0 else storages[x].store for x, n in zip(written, numbers, strict=True)]
+    stores = [
+        storages[x].store_dithered if n >= 0 else storages[x].store for x, n in zip(written, numbers, strict=True)
+    ]
     every: Any = (*stores, *values)
     if all(number < 0 for number in numbers):
         store_all = store(every)

@@ -19,7 +19,7 @@ from numba.extending import register_jitable
 
 from fastoptim.kernels.halves import F32, I32, SIGN, generated
 from fastoptim.kernels.memory import array_at
-from fastoptim.kernels.storage import F4, Codes, Storage
+from fastoptim.kernels.storage import F4, Codes, Storage, same
 
 I8 = ir.IntType(8)
 BYTES = np.dtype(np.uint8)
@@ -133,27 +133,37 @@ _encode_signed, _encode_root = (
     for generate in (encoded_signed, encoded_root)
 )
 
-# In a pass, an operand of codes is a tuple: the codes, their scale, and scratch memory for the new numbers.
+# Functions around the intrinsics, for closures: see kernels/memory.py.
 
 
 @register_jitable
-def _load_signed(operand: Any, i: Any) -> Any:
-    return _decode_signed(operand[0][i], operand[1])
+def decode_signed(code: Any, scale: Any) -> Any:
+    """The number of a code with a sign."""
+    return _decode_signed(code, scale)
 
 
 @register_jitable
-def _load_root(operand: Any, i: Any) -> Any:
-    return _decode_root(operand[0][i], operand[1])
+def decode_root(code: Any, scale: Any) -> Any:
+    """The number whose root a code is of."""
+    return _decode_root(code, scale)
 
 
 @register_jitable
-def _store_signed(operand: Any, i: Any, value: Any) -> None:
-    operand[2][i] = value
+def root(value: Any) -> Any:
+    """What is coded of a number that is never negative. The rule may need it, too."""
+    return sqrt(value)
 
 
 @register_jitable
-def _store_root(operand: Any, i: Any, value: Any) -> None:
-    operand[2][i] = sqrt(value)  # which the rule may need, too
+def encode_signed(value: Any, factor: Any, random: Any) -> Any:
+    """The code of a number."""
+    return _encode_signed(value, factor, random)
+
+
+@register_jitable
+def encode_root(size: Any, factor: Any, random: Any) -> Any:
+    """The code of a root."""
+    return _encode_root(size, factor, random)
 
 
 @register_jitable
@@ -176,17 +186,5 @@ def factor_of(address: Any, start: Any, size: Any, room: Any, top: Any) -> Any:
     return ZERO
 
 
-@register_jitable
-def _encode_to_signed(operand: Any, i: Any, factor: Any, random: Any) -> None:
-    operand[0][i] = _encode_signed(operand[2][i], factor, random)
-
-
-@register_jitable
-def _encode_to_root(operand: Any, i: Any, factor: Any, random: Any) -> None:
-    operand[0][i] = _encode_root(operand[2][i], factor, random)
-
-
-SIGNED = Storage(
-    BYTES, BYTES, F4, _load_signed, _store_signed, codes=Codes("signed", OF_SIGNED.limit, _encode_to_signed)
-)
-ROOTS = Storage(BYTES, BYTES, F4, _load_root, _store_root, codes=Codes("roots", OF_ROOTS.limit, _encode_to_root))
+SIGNED = Storage(BYTES, BYTES, F4, codes=Codes("signed", decode_signed, same, OF_SIGNED.limit, encode_signed))
+ROOTS = Storage(BYTES, BYTES, F4, codes=Codes("roots", decode_root, root, OF_ROOTS.limit, encode_root))

@@ -34,6 +34,11 @@ def place_of(storages: Sequence[Storage], column: int) -> str:
 
 
 @register_jitable
+def _put(codes: Any, i: Any, code: Any) -> None:
+    codes[i] = code
+
+
+@register_jitable
 def _nearest(i: Any, first: Any, key: Any) -> Any:
     return MIDDLE
 
@@ -60,8 +65,8 @@ def encoder(storages: Sequence[Storage], written: Sequence[int], numbers: Mappin
     each = range(len(own))
     factors_at = unrolled("factors", PLACE, (f"factor_of({places[i]}, top{i})" for i in each), *content, **names)
     operands_at = unrolled("coded", PLACE, (f"coded_at({places[i]})" for i in each), *content, **names)
-    stores = (f"encode{i}(operands[{i}], i, factors[{i}], {bits[i]})" for i in each)
-    encode = unrolled("encode", "operands, i, factors, random", stores, *content, **names)
+    stores = (f"put(operands[{i}][0], i, encode{i}(operands[{i}][2][i], factors[{i}], {bits[i]}))" for i in each)
+    encode = unrolled("encode", "operands, i, factors, random", stores, *content, put=_put, **names)
     random_at = random_bits if numbers else _nearest
 
     @jitable(*content)

@@ -119,51 +119,51 @@ _round_to_bfloat16, _round_to_float16 = (
 
 
 @register_jitable
-def load_bfloat16(array: Any, i: Any) -> Any:
-    """Element `i` of an array of bfloat16's bits, as float32."""
-    return _widen_bfloat16(array[i])
+def widen_bfloat16(bits: Any) -> Any:
+    """The float32 that bfloat16's bits are of."""
+    return _widen_bfloat16(bits)
 
 
 @register_jitable
-def store_bfloat16(array: Any, i: Any, value: Any) -> None:
-    """Round a float32 to element `i`."""
-    array[i] = _round_to_bfloat16(value)
+def narrow_to_bfloat16(value: Any) -> Any:
+    """The bits of a float32 rounded to the nearest bfloat16."""
+    return _round_to_bfloat16(value)
 
 
 @register_jitable
-def load_float16(array: Any, i: Any) -> Any:
-    """Element `i` of an array of float16's bits, as float32."""
-    return _widen_float16(array[i])
+def dither_to_bfloat16(value: Any, random: Any) -> Any:
+    """The bits of a float32 rounded up or down by random bits."""
+    return _dither_to_bfloat16(value, random)
 
 
 @register_jitable
-def store_float16(array: Any, i: Any, value: Any) -> None:
-    """Round a float32 to element `i`."""
-    array[i] = _round_to_float16(value)
+def rest_of_bfloat16(value: Any) -> Any:
+    """The bits of what a float32 loses when it is rounded to bfloat16, rounded, too."""
+    return _round_to_bfloat16(value - _widen_bfloat16(_round_to_bfloat16(value)))
 
 
 @register_jitable
-def dither_bfloat16(array: Any, i: Any, value: Any, random: Any) -> None:
-    """Round a float32 to element `i`, up or down by random bits."""
-    array[i] = _dither_to_bfloat16(value, random)
+def widen_float16(bits: Any) -> Any:
+    """The float32 that float16's bits are of."""
+    return _widen_float16(bits)
 
 
 @register_jitable
-def dither_float16(array: Any, i: Any, value: Any, random: Any) -> None:
-    """Round a float32 to element `i`, up or down by random bits."""
-    array[i] = _dither_to_float16(value, random)
+def narrow_to_float16(value: Any) -> Any:
+    """The bits of a float32 rounded to the nearest float16."""
+    return _round_to_float16(value)
 
 
 @register_jitable
-def keep_rest_of_bfloat16(array: Any, i: Any, value: Any) -> None:
-    """Round to element `i` what a float32 loses when it is rounded to bfloat16."""
-    array[i] = _round_to_bfloat16(value - _widen_bfloat16(_round_to_bfloat16(value)))
+def dither_to_float16(value: Any, random: Any) -> Any:
+    """The bits of a float32 rounded up or down by random bits."""
+    return _dither_to_float16(value, random)
 
 
 @register_jitable
-def keep_rest_of_float16(array: Any, i: Any, value: Any) -> None:
-    """Round to element `i` what a float32 loses when it is rounded to float16."""
-    array[i] = _round_to_float16(value - _widen_float16(_round_to_float16(value)))
+def rest_of_float16(value: Any) -> Any:
+    """The bits of what a float32 loses when it is rounded to float16, rounded, too."""
+    return _round_to_float16(value - _widen_float16(_round_to_float16(value)))
 
 
 @register_jitable
