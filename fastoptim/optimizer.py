@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from fastoptim.arrays.devices import memory_of
 from fastoptim.arrays.flat import FlatDict
 from fastoptim.arrays.layout import Layout
-from fastoptim.arrays.memory import HOST, Array
+from fastoptim.arrays.memory import Array
 from fastoptim.arrays.named import ByName, both_by_name, by_name
 from fastoptim.kernels.measures import Statistics
 from fastoptim.settings.algorithm import Algorithm, subclasses
@@ -243,15 +243,9 @@ class Optimizer(Algorithm):
 
         Raises:
             ValueError: if the device is neither.
-            RuntimeError: if "cuda" cannot be had; it says what is missing. Or there is state of less than 32 bits, or a
-                master.
+            RuntimeError: if "cuda" cannot be had; it says what is missing.
         """
         memory = memory_of(device)
-        store = self._stepper.store
-        if memory is not HOST and (store.format.dtype or store.beside.master or store.beside.compensation):
-            raise RuntimeError(
-                "to('cuda'): expected no state of less than 32 bits and no masters, which are for the CPU alone"
-            )
         accumulator = self._accumulator.moved(memory)
         self._stepper.move(memory)
         self._accumulator = accumulator

@@ -16,9 +16,10 @@ CODE = """
 import json, sys
 import numpy as np
 from fastoptim.kernels.cuda import CudaKernels
-from fastoptim.kernels.cuda.launch import DeviceScalars
+from fastoptim.kernels.cuda.launch import DeviceScalars, GpuGroup
 from fastoptim.kernels.cuda.memory import SIMULATED
 from fastoptim.kernels.cuda.words import advance
+from fastoptim.kernels.storage import storage_of
 from fastoptim.kernels.table import END, columns
 from support import DTYPES, OPTIMIZERS, assert_same_bits, random, scalars_of_step
 
@@ -67,7 +68,8 @@ def check(cls, dtype, layout, grid, where):
     elif where == "rows on the device":
         now = steps[0].copy()
         given = DeviceScalars(now.ctypes.data, np.dtype(dtype))
-    launch = kernels.prepare(table, given, table.ctypes.data if len(table) > 1 else 0, grid=grid)
+    storages = (storage_of(dtype),) * (2 + len(cls.slots))
+    launch = kernels.prepare(GpuGroup(storages, table, given, table.ctypes.data if len(table) > 1 else 0), grid)
     for numbers in steps:
         if where == "arguments":
             given[:] = numbers[0]

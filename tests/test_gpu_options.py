@@ -433,21 +433,3 @@ def test_warmup_of_other_arrays_leaves_captured_steps_their_numbers():
         one.update(on_gpu, flat_like(on_gpu, grads))
         other.update(on_cpu, grads)
     assert_alike(on_gpu, on_cpu)
-
-
-@pytest.mark.parametrize(
-    "options", [{"master": "float32"}, {"state_dtype": "float16"}, {"state_dtype": "8bit"}, {"rounding": "stochastic"}]
-)
-def test_what_the_cpu_alone_can_do(options):
-    opt, own = Adam(**options), arrays(0, (np.float32,), SHAPES)
-    params, grads = to_gpu(own), sent(gradients(0))
-    if "master" not in options:  # which is for parameters of 16 bits, that a GPU refuses by themselves
-        with pytest.raises(TypeError, match=f"{next(iter(options))}: expected"):
-            opt.update(params, grads)
-    with pytest.raises(TypeError, match="shadow: expected None"):
-        Adam().update(params, grads, shadow=own)
-    assert_alike(params, own)
-    if "state_dtype" in options:
-        opt.update(own, gradients(0))
-        with pytest.raises(RuntimeError, match="expected no state of less than 32 bits"):
-            opt.to("cuda")

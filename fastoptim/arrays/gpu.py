@@ -9,17 +9,18 @@ import numpy as np
 from fastoptim.arrays.info import TensorInfo, in_c_order
 from fastoptim.arrays.memory import Array
 from fastoptim.kernels.cuda import transfer
-from fastoptim.kernels.cuda.arrays import described, device_of
+from fastoptim.kernels.cuda.arrays import described, device_of, pointer
 from fastoptim.kernels.cuda.driver import require
 from fastoptim.kernels.cuda.launch import stream_address
 from fastoptim.kernels.cuda.memory import cuda
+from fastoptim.kernels.storage import BITS, storage_of
 
 
 def gpu_info(array: Any, what: str) -> TensorInfo:
     """What an array on a GPU is.
 
     Raises:
-        TypeError: it is not contiguous, or neither float32 nor float64.
+        TypeError: it is not contiguous, or of another dtype than kernels take.
     """
     found = described(array, what)
     device = device_of(found.address) if found.nbytes else 0
@@ -36,35 +37,63 @@ class GpuMemory:
 
     def zeros(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         """Zeros in a new array."""
-        return cuda.to_device(np.zeros(shape, dtype))
+        word = _word(dtype)
+        array = cuda.to_device(np.zeros(shape, word))
+        return array if word == dtype else array.view(dtype)
 
     def address(self, array: Any) -> int:
         """Where an array begins."""
-        return described(array, "array").address
+        return pointer(array)
+
+    def sent(self, numbers: Array) -> Any:
+        """A new array with these numbers."""
+        array = self.zeros(numbers.shape, numbers.dtype)
+        self.write(array, numbers)
+        return array
 
     def write(self, array: Any, numbers: Array) -> None:
         """Copy numbers from the host into an array."""
         if array.size:
+            word = _word(array.dtype)
             cuda.synchronize()  # streams of others do not wait for the default one, nor it for them
-            array.copy_to_device(numbers)
+            array.view(word).copy_to_device(np.asarray(numbers, array.dtype).view(word))
             cuda.synchronize()
 
     def read(self, array: Any) -> Array:
         """The numbers of an array, on the host, when all that the GPU was asked to do before is done."""
+        dtype = described(array, "array", is_number=False).dtype
         cuda.synchronize()
         if not hasattr(array, "copy_to_host"):  # of another library
             array = cuda.as_cuda_array(array)
-        return np.asarray(array.copy_to_host()) if array.size else np.zeros(array.shape, array.dtype)
+        if not array.size:
+            return np.zeros(array.shape, dtype)
+        numbers: Array = np.asarray(array.view(_word(dtype)).copy_to_host()).view(dtype)
+        return numbers
 
     def copy(self, pairs: Iterable[tuple[Any, Any]]) -> None:
-        """Copy the second array of each pair into the first, when all that the GPU was asked to do before is done."""
-        infos = [(gpu_info(target, "target"), gpu_info(source, "source")) for target, source in pairs]
-        infos = [(target, source) for target, source in infos if target.size]
-        if infos:
-            cuda.synchronize()
-            targets, sources = ([(info.address, info.nbytes) for info in side] for side in zip(*infos, strict=True))
-            transfer.copy(targets, sources, infos[0][0].device or 0)
-            cuda.synchronize()
+        """Copy the second array of each pair into the first, when all that the GPU was asked to do before is done.
+
+        Numbers of another dtype are rounded to the nearest.
+        """
+        every = [tuple(described(array, "array", is_number=False) for array in pair) for pair in pairs]
+        found = [(target, source) for target, source in every if target.nbytes]
+        if not found:
+            return
+        device = device_of(found[0][0].address)
+        alike = [pair for pair in found if pair[0].dtype == pair[1].dtype]
+        cuda.synchronize()
+        if alike:
+            targets, sources = ([(each.address, each.nbytes) for each in side] for side in zip(*alike, strict=True))
+            transfer.copy(targets, sources, device)
+        others = [pair for pair in found if pair[0].dtype != pair[1].dtype]
+        for dtypes in dict.fromkeys((target.dtype, source.dtype) for target, source in others):
+            rows = [
+                (target.address, source.address, target.size)
+                for target, source in others
+                if (target.dtype, source.dtype) == dtypes
+            ]
+            transfer.convert(rows, storage_of(dtypes[0]), storage_of(dtypes[1]), device)
+        cuda.synchronize()
 
     def clear(self, arrays: Iterable[Any], stream: Any = None) -> None:
         """Set arrays to zero, in the order of a stream."""
@@ -81,6 +110,11 @@ class GpuMemory:
         """Within it, new arrays are on the GPU that these are on."""
         context: AbstractContextManager[Any] = cuda.gpus[next((info.device or 0 for info in infos if info.size), 0)]
         return context
+
+
+def _word(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """A dtype of the same bits that numba-cuda can copy."""
+    return BITS if dtype.kind == "V" else dtype
 
 
 def gpu_memory() -> GpuMemory:

@@ -24,6 +24,9 @@ class Memory(Protocol):
     def address(self, array: Any) -> int:
         """Where an array begins."""
 
+    def sent(self, numbers: Array) -> Any:
+        """These numbers, of the host, in an array there."""
+
     def write(self, array: Any, numbers: Array) -> None:
         """Copy numbers from the host into an array."""
 
@@ -31,9 +34,9 @@ class Memory(Protocol):
         """The numbers of an array, on the host."""
 
     def copy(self, pairs: Iterable[tuple[Any, Any]]) -> None:
-        """Copy the second array of each pair into the first one, of the same shape.
+        """Copy the second array of each pair into the first one, of the same shape, rounded where dtypes differ.
 
-        On a GPU the arrays are contiguous and of one dtype, and this waits for all streams.
+        On a GPU the arrays are contiguous, and this waits for all streams.
         """
 
     def clear(self, arrays: Iterable[Any], stream: Any = None) -> None:
@@ -68,6 +71,10 @@ class HostMemory:
         """Where an array begins."""
         return int(array.ctypes.data)
 
+    def sent(self, numbers: Array) -> Array:
+        """The numbers as they are."""
+        return numbers
+
     def write(self, array: Array, numbers: Array) -> None:
         """Copy numbers into an array."""
         array[...] = numbers
@@ -96,3 +103,13 @@ class HostMemory:
 
 
 HOST = HostMemory()
+
+
+def copy_from(source: Any, target: Any, memory: Memory) -> None:
+    """Copy an array, or one that is still in a file, into one that is in a memory."""
+    if not hasattr(source, "read_into"):
+        memory.write(target, np.ascontiguousarray(source) if memory is not HOST else source)
+    elif memory is HOST:
+        source.read_into(target)
+    else:
+        memory.write(target, np.ascontiguousarray(source))

@@ -55,6 +55,11 @@ class Kernels:
         """How many numbers a step has."""
         return len(self.scalar_names)
 
+    @property
+    def operands(self) -> int:
+        """How many operands there are."""
+        return 2 + len(signature(self._rule, self._slots, self.fused).slots)
+
     @cached_property
     def on_cpu(self) -> CpuKernels:
         """The passes that `Optimizer.update` runs on host arrays."""

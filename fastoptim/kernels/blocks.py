@@ -107,6 +107,11 @@ class BlockKernels:
         self.what, self.rule, self.zero_grads = what, rule, fused.zero_grads
         self._passes: dict[tuple[Storage, ...], Pass] = {}
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all numbers that the function takes behind the operands: those of the array, then the step's."""
+        return *self.per_array.slots, *self.per_array.given, *self.scalars
+
     def pass_for(self, storages: tuple[Storage, ...]) -> Pass:
         """The pass over the blocks of a table's arrays, for operands that lie in memory in these ways."""
         if storages not in self._passes:
@@ -143,8 +148,7 @@ class BlockKernels:
         identity = *self._identity, *(each.name for each in storages)
         row_bytes = columns(len(storages), self.per_array) * WORD
         end, blocks_end, sums_at, scalar_row = (row_bytes + x * WORD for x in (END, BLOCKS, SUMS, SCALAR_ROW))
-        names = *self.per_array.slots, *self.per_array.given, *self.scalars
-        in_pieces = Pieces(storages, self.written, self.fused, self.per_array, names)
+        in_pieces = Pieces(storages, self.written, self.fused, self.per_array, self.names)
         update_piece, coded = in_pieces.updater(self._update_part(storages, identity)), in_pieces.coded
         count, piece = len(self.scalars), min(PART, in_pieces.longest or PART)
         computed, values = storages[PARAM].computed, self.values

@@ -137,6 +137,31 @@ _encode_signed, _encode_root = (
 
 
 @register_jitable
+def larger_size(bits: Any, value: Any) -> Any:
+    """The larger of a size, as bits, and a number without its sign, as bits."""
+    return _larger(bits, value)
+
+
+@register_jitable
+def as_number(bits: Any) -> Any:
+    """The float32 of these bits."""
+    return _as_number(bits)
+
+
+@register_jitable
+def scale_and_factor(bits: Any, top: Any) -> Any:
+    """The scale of a block, of the bits of its largest size, and what its sizes are multiplied by to be codes.
+
+    The factor is 0 where all sizes count as zero: where they are too small, or one of them is not finite, which takes
+    the whole block with it. `top` is what the largest size becomes.
+    """
+    largest = as_number(bits)
+    if NORMAL <= largest < INFINITE:
+        return largest / top, top / largest
+    return ZERO if largest < NORMAL else NAN, ZERO
+
+
+@register_jitable
 def decode_signed(code: Any, scale: Any) -> Any:
     """The number of a code with a sign."""
     return _decode_signed(code, scale)
@@ -175,15 +200,13 @@ def factor_of(address: Any, start: Any, size: Any, room: Any, top: Any) -> Any:
     """
     numbers, bits = array_at(room, LIKE_NUMBERS, size), np.int32(0)
     for i in range(size):
-        bits = _larger(bits, numbers[i])
-    largest, scales = _as_number(bits), array_at(scale_of(address, start), LIKE_NUMBERS, 1)
-    if NORMAL <= largest < INFINITE:
-        scales[0] = largest / top
-        return top / largest
-    scales[0] = ZERO if largest < NORMAL else NAN  # a number that is not finite takes the whole block with it
-    for i in range(size):
-        numbers[i] = ZERO
-    return ZERO
+        bits = larger_size(bits, numbers[i])
+    scale, factor = scale_and_factor(bits, top)
+    array_at(scale_of(address, start), LIKE_NUMBERS, 1)[0] = scale
+    if factor == ZERO:
+        for i in range(size):
+            numbers[i] = ZERO
+    return factor
 
 
 SIGNED = Storage(BYTES, BYTES, F4, codes=Codes("signed", decode_signed, same, OF_SIGNED.limit, encode_signed))

@@ -9,7 +9,7 @@ import numpy as np
 from numba import prange, types
 from numba.extending import overload
 
-from fastoptim.kernels import chunks, codes, encode, fuse, halves, jit, memory, pieces, random, storage, unroll
+from fastoptim.kernels import chunks, codes, encode, fuse, halves, jit, memory, pieces, random, storage, traffic, unroll
 from fastoptim.kernels.blocks import BlockKernels, numbers_of_array
 from fastoptim.kernels.chunks import storing
 from fastoptim.kernels.fuse import NOTHING, Fused, around, signature, typed, typed_alone
@@ -21,9 +21,11 @@ from fastoptim.kernels.pieces import Pieces
 from fastoptim.kernels.rule import Rule, arguments, fingerprint
 from fastoptim.kernels.storage import FLOAT64, Storage, storage_of
 from fastoptim.kernels.table import END, GRAD, NO_SUMS, PARAM, SCALAR_ROW, PerArray, columns
+from fastoptim.kernels.traffic import written_by
 
 # Up to this many elements one thread works alone: it updates 5,000 in the time that entering a parallel region takes.
 SERIAL_LIMIT = 20_480
+SOURCES = fuse, traffic, memory, unroll, storage, halves, codes, encode, chunks, pieces, random, jit  # of a pass
 LINE = 16  # elements of float32 in a cache line: threads get whole lines, so that no two of them write to one
 TILE = 16_384  # elements of a tile of the public kernel
 
@@ -41,10 +43,9 @@ class CpuKernels:
         writes_state: bool = True,
     ) -> None:
         self._rule, self._slots, self._fused, self._owner, self._per_array = rule, slots, fused, owner, per_array
-        self._writes_state = writes_state
         self._names = signature(rule, slots, fused)
         bits = "".join(str(int(option)) for option in fused) + "r" * (not writes_state)
-        sources = fingerprint(rule, fuse, memory, unroll, storage, halves, codes, encode, chunks, pieces, random, jit)
+        sources = fingerprint(rule, *SOURCES)
         self._identity = rule.__name__, slots, bits, *map(len, per_array[:2]), f"{sources:x}"
         count = len(arguments(rule)) - 2 - slots
         # A copy of its own name: there may be other rules of this name, or this one as it was before an edit.
@@ -52,8 +53,10 @@ class CpuKernels:
             FunctionType(rule.__code__, rule.__globals__, rule.__name__, None, rule.__closure__)
         )
         as_tuple = typed if writes_state else typed_alone
-        self._element = jitable(*self._identity)(
-            around(rule, count, slots, fused, as_tuple, rescale=per_array.number_count - 1)
+        written = written_by(self._rule, slots, fused, writes_state)
+        self._written = written.changed
+        self._element = written.alone(
+            jitable(*self._identity)(around(rule, count, slots, fused, as_tuple, rescale=per_array.number_count - 1))
         )
         self.passes: dict[tuple[Storage, ...], Pass] = {}
 
@@ -74,11 +77,6 @@ class CpuKernels:
             f"{self._fused.described(self._owner)}, with statistics", self._rule, self._fused,
         )  # fmt: skip
 
-    @property
-    def _written(self) -> list[int]:
-        """The columns of the operands that are written."""
-        return [PARAM, *range(GRAD + 1, GRAD + 1 + len(self._names.slots))] if self._writes_state else [PARAM]
-
     def dispatchers_for(self, dtype: np.dtype[Any], operands: int) -> list[Any]:
         """What numba compiles for so many operands of a dtype: the pass, and the public kernels."""
         return [self.pass_for((storage_of(dtype),) * operands).dispatcher, self.kernel, self.kernel_serial]
@@ -86,7 +84,7 @@ class CpuKernels:
     def _update_elements(self, storages: tuple[Storage, ...]) -> Callable[..., Any]:
         """`(arrays, sums, scalars, key, first)`: the update of all elements of the operands, see `Pieces.updater`."""
         load_all, element = unroll.load(tuple(each.load for each in storages)), self._element
-        store_all, select = storing(storages, self._written, self._fused), unroll.select(tuple(self._written))
+        store_all, select = storing(storages, self._written, self._fused), unroll.select(self._written)
         has_zero_grads = self._fused.zero_grads
 
         # A function of its own, over arrays: written inline in a parallel loop it does not vectorise.

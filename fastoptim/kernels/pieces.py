@@ -76,7 +76,7 @@ class Pieces:
     ) -> None:  # fmt: skip
         self.coded = sum(storage.codes is not None for storage in storages)
         self.longest = CODED if self.coded else CHUNK if per_array.is_keyed else 0
-        self.border = _border_of_block if self.coded else _same_place
+        self.border = border_of_block if self.coded else same_place
         self._operands_at, self._chunk_at = operands_finder(storages), chunk_finder(storages, per_array, scalars)
         self._encode = encoder(storages, written, random_numbers(storages, fused))
         self._ahead = prefetcher(storages if self.coded else ())
@@ -117,10 +117,12 @@ class Pieces:
 
 
 @register_jitable
-def _same_place(place: Any, size: Any) -> Any:
+def same_place(place: Any, size: Any) -> Any:
+    """Pieces may begin anywhere."""
     return place
 
 
 @register_jitable
-def _border_of_block(place: Any, size: Any) -> Any:
+def border_of_block(place: Any, size: Any) -> Any:
+    """The end of the block of codes that a place is in."""
     return min((place + CODED - 1) // CODED * CODED, size)

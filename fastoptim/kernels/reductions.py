@@ -158,12 +158,12 @@ class Summed(NamedTuple):
         blocks, totals = self.kernels.on_blocks.on_gpu, self.kernels.on_totals.on_gpu
         return [*(blocks.prepare(group) for group in groups), *totals.prepare(groups, order)]
 
-    def sources_for_gpu(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> list[Any]:
-        """The kernels that it runs on a GPU for a dtype."""
+    def sources_for_gpu(self, storages: tuple[Storage, ...], many: bool, on_device: bool) -> list[Any]:
+        """The kernels that it runs on a GPU."""
         blocks, totals = self.kernels.on_blocks.on_gpu, self.kernels.on_totals.on_gpu
-        key = dtype, self.kernels.fused.clip_norm, on_device
+        others = self.kernels.fused.clip_norm, on_device
         builds = [totals.build, totals.build_common] if self.kernels.over_all else [totals.build]
-        return [blocks.build(*key, self.kernels.on_totals.operands), *(build(*key) for build in builds)]
+        return [blocks.build(storages, *others), *(build(storages[PARAM].computed, *others) for build in builds)]
 
 
 def block_launch(kernels: BlockKernels, group: Group) -> Launch:

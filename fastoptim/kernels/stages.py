@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple, Protocol, Self
 
-import numpy as np
-
 from fastoptim.kernels import Kernels
 from fastoptim.kernels.adapt import adapted, arguments_of
 from fastoptim.kernels.cpu import LINE
@@ -15,6 +13,7 @@ from fastoptim.kernels.matrices import Matrices, Prepared, keep_gradient, take_u
 from fastoptim.kernels.reduction_names import check_function, check_names
 from fastoptim.kernels.reductions import Group, ReductionKernels, Summed, block_launch
 from fastoptim.kernels.rule import Rule, arguments, is_rule
+from fastoptim.kernels.storage import Storage
 from fastoptim.kernels.table import NO_SUMS, PerArray
 from fastoptim.kernels.traffic import Used, used_by
 
@@ -34,10 +33,10 @@ class Stage(Protocol):
         """
 
     def launches_on_gpu(self, groups: Sequence[Any], order: int) -> list[Any]:
-        """The launches that run it on a GPU, for a `GpuGroup` of each dtype."""
+        """The launches that run it on a GPU; each group is a `GpuGroup`."""
 
-    def sources_for_gpu(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> list[Any]:
-        """The kernels that it runs on a GPU for a dtype, see `inspect`."""
+    def sources_for_gpu(self, storages: tuple[Storage, ...], many: bool, on_device: bool) -> list[Any]:
+        """The kernels that it runs on a GPU for operands that lie in memory in these ways, see `inspect`."""
 
 
 class Elementwise(NamedTuple):
@@ -95,13 +94,11 @@ class Elementwise(NamedTuple):
 
     def launches_on_gpu(self, groups: Sequence[Any], order: int) -> list[Any]:
         """The launches that run it on a GPU."""
-        return [
-            self.kernels.on_gpu.prepare(*group[:3], device=group.device, clip_coef=group.clip_coef) for group in groups
-        ]
+        return [self.kernels.on_gpu.prepare(group) for group in groups]
 
-    def sources_for_gpu(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> list[Any]:
-        """The kernel that it runs on a GPU for a dtype."""
-        return [self.kernels.on_gpu.build(dtype, many, on_device)]
+    def sources_for_gpu(self, storages: tuple[Storage, ...], many: bool, on_device: bool) -> list[Any]:
+        """The kernel that it runs on a GPU."""
+        return [self.kernels.on_gpu.build(storages, many, on_device)]
 
 
 def _cautious_scale(_moving: float, size: float) -> float:
@@ -154,10 +151,10 @@ class Measured(NamedTuple):
         kernels = self.stage.kernels.measuring(self.names, self.per_array).on_gpu
         return [kernels.prepare(group) for group in groups]
 
-    def sources_for_gpu(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> list[Any]:
-        """The kernel that it runs on a GPU for a dtype."""
-        kernels, operands = self.kernels.measuring(self.names, self.per_array).on_gpu, self.kernels.on_gpu.operands
-        return [kernels.build(dtype, self.kernels.fused.clip_norm, on_device, operands)]
+    def sources_for_gpu(self, storages: tuple[Storage, ...], many: bool, on_device: bool) -> list[Any]:
+        """The kernel that it runs on a GPU."""
+        kernels = self.kernels.measuring(self.names, self.per_array).on_gpu
+        return [kernels.build(storages, self.kernels.fused.clip_norm, on_device)]
 
 
 class Reduction:

@@ -5,9 +5,13 @@ import inspect
 import textwrap
 from collections.abc import Sequence
 from types import CodeType
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
-from fastoptim.kernels.rule import Rule
+from fastoptim.kernels.fuse import Fused
+from fastoptim.kernels.jit import jitable
+from fastoptim.kernels.rule import Rule, arguments
+from fastoptim.kernels.table import GRAD, PARAM
+from fastoptim.kernels.unroll import select
 
 
 class Used(NamedTuple):
@@ -47,6 +51,47 @@ def used_by(rule: Rule, names: Sequence[str], returned: Sequence[str]) -> Used:
     read = {node.id for node in found if node not in kept}
     unchanged = set(kept.values())
     return Used(tuple(x for x in names if x in read), tuple(x for x in returned if x not in unchanged))
+
+
+class Written(NamedTuple):
+    """What a pass over elements writes.
+
+    Attributes:
+        returned: the columns of the operands that the function of an element returns.
+        changed: those of them that may get other numbers.
+    """
+
+    returned: tuple[int, ...]
+    changed: tuple[int, ...]
+
+    def alone(self, element: Rule) -> Rule:
+        """`(p, g, *numbers) -> ` what may be another number, of a function that returns all."""
+        if self.changed == self.returned:
+            return element
+        chosen = select(tuple(self.returned.index(column) for column in self.changed))
+
+        @jitable(element.__name__, *self.changed)
+        def changed(p: Any, g: Any, *numbers: Any) -> Any:
+            return chosen(element(p, g, *numbers))
+
+        return cast(Rule, changed)
+
+
+def used_of(rule: Rule, slots: int) -> Used:
+    """What a rule with so many slots reads of an element's operands, and which of them it may change."""
+    names = arguments(rule)[: 2 + slots]
+    return used_by(getattr(rule, "adapted_from", rule), names, (names[PARAM], *names[GRAD + 1 :]))
+
+
+def written_by(rule: Rule, slots: int, fused: Fused, writes_state: bool) -> Written:
+    """What a pass writes that runs a rule with options. Without `writes_state`, that is the parameter alone."""
+    if not writes_state:
+        return Written((PARAM,), (PARAM,))
+    behind = fused.ema + fused.compensation + fused.copy  # which options change, as they do the parameter
+    names, writes = arguments(rule)[: 2 + slots], used_of(rule, slots).writes
+    kept = {i for i, name in enumerate(names) if name not in writes} - {PARAM}
+    returned = PARAM, *range(GRAD + 1, GRAD + 1 + slots + behind)
+    return Written(returned, tuple(column for column in returned if column not in kept))
 
 
 def _is_of(definition: ast.FunctionDef, rule: Rule) -> bool:

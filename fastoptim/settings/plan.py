@@ -109,7 +109,7 @@ class Plan:
         self.is_plain = not (varies or self.needs_norm or self.statistics)
         self.is_bare = not self.fused.scalars
         if self.capturable:
-            _check_capturable(values, self._scheduled, bool(matrix_stages))
+            _check_capturable(values, self._scheduled, bool(matrix_stages), fused.stochastic)
 
     def _with_options(self, stages: Sequence[Any], fused: Fused) -> list[Any]:
         """The stages with options included, and statistics in the last one."""
@@ -206,14 +206,14 @@ def _fused(values: Mapping[str, Any], off: Mapping[str, Any], accumulates: bool)
     )
 
 
-def _check_capturable(values: Mapping[str, Any], scheduled: Sequence[str], has_matrices: bool) -> None:
+def _check_capturable(values: Mapping[str, Any], scheduled: Sequence[str], has_matrices: bool, is_random: bool) -> None:
     """Refuse what a replayed graph could not do.
 
     Raises:
         ValueError
     """
     on = {name: values[name] for name in ("groups", "skip_nonfinite")} | {"accumulate": values["accumulate"] > 1}
-    on["a function of matrices"] = has_matrices
+    on |= {"a function of matrices": has_matrices, "random rounding": is_random}
     found = [name for name, is_on in on.items() if is_on] + [f"the schedule of {name}" for name in scheduled]
     if found:
         raise ValueError(f"capturable: expected nothing that needs the host in every step, found {', '.join(found)}")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastoptim.arrays.layout import Slice
-from fastoptim.arrays.memory import Array, Memory
+from fastoptim.arrays.memory import HOST, Array, Memory
 from fastoptim.kernels.codes import ROOTS, room_for
 from fastoptim.kernels.storage import F4, Storage
 from fastoptim.settings.state_format import StateFormat
@@ -39,10 +39,10 @@ def new_block(
     return Block(rows, size, computed, has_codes)
 
 
-def array_in(row: Any, own: Slice, storage: Storage) -> Array | Coded:
+def array_in(row: Any, own: Slice, storage: Storage, memory: Memory) -> Array | Coded:
     """A parameter's slot in a block's row. The scales of codes stand before them, the first one last."""
     array: Array = own.of(row)
     if storage.codes is None:
         return array
-    scales = row[own.offset - room_for(own.size) : own.offset].view(F4)[::-1]
-    return Coded(array, scales, storage is ROOTS)
+    scales = row[own.offset - room_for(own.size) : own.offset].view(F4)
+    return Coded(array, scales[::-1] if memory is HOST else scales, storage is ROOTS, memory)

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastoptim.arrays.memory import Array
-from fastoptim.kernels.codes import CODED, INFINITE, LOWEST, NORMAL, OF_ROOTS, OF_SIGNED, Coding
+from fastoptim.arrays.memory import HOST, Array, Memory, copy_from
+from fastoptim.kernels.codes import BYTES, CODED, INFINITE, LOWEST, NORMAL, OF_ROOTS, OF_SIGNED, Coding
 
 PIECE = 4096 * CODED  # elements that are converted at a time, to need little memory beside them
 F4, F8 = np.float32, np.float64
@@ -17,44 +17,62 @@ class Coded(NamedTuple):
 
     Attributes:
         codes: uint8, of the parameter's shape, in C order.
-        scales: float32, one for each block of `CODED` elements.
+        scales: float32, one for each block of `CODED` elements; on a GPU the last one first, as they lie in memory.
         is_root: whether codes are those of the numbers' roots.
+        memory: where both are.
     """
 
-    codes: Array
-    scales: Array
+    codes: Any
+    scales: Any
     is_root: bool
+    memory: Memory = HOST
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the codes."""
-        return np.dtype(self.codes.dtype)
+        dtype: np.dtype[Any] = np.dtype(self.codes.dtype)
+        return dtype
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the codes."""
         return tuple(self.codes.shape)
 
-    def in_memory(self) -> "Coded":
-        """The same, whose arrays may be in a file, in memory."""
+    def on_host(self) -> "Coded":
+        """The same in arrays of NumPy: it may be in a file or on a GPU."""
+        if self.memory is not HOST:
+            return Coded(self.memory.read(self.codes), self.memory.read(self.scales)[::-1], self.is_root)
         return Coded(np.ascontiguousarray(self.codes), np.asarray(self.scales), self.is_root)
 
+    def take(self, other: "Coded") -> None:
+        """Copy the codes of another one, of the host or of a file."""
+        copy_from(other.codes, self.codes, self.memory)
+        copy_from(other.scales if self.memory is HOST else np.asarray(other.scales)[::-1], self.scales, self.memory)
+
     def read(self) -> Array:
-        """The numbers as float32, read-only: what is written into them would be lost."""
-        numbers, codes = np.empty(self.codes.size, F4), self.codes.reshape(-1)
-        for start, scales in self._pieces():
+        """The numbers as float32; on the host read-only, as what is written into them would be lost."""
+        own = self.on_host()
+        numbers, codes = np.empty(own.codes.size, F4), own.codes.reshape(-1)
+        for start, scales in own.pieces():
             numbers[start : start + PIECE] = self._decoded(codes[start : start + PIECE], scales)
         numbers.flags.writeable = False
-        return numbers.reshape(self.codes.shape)
+        sent: Array = self.memory.sent(numbers.reshape(self.shape))
+        return sent
 
     def write(self, numbers: Array) -> None:
         """Take these numbers, rounded to the nearest."""
+        if self.memory is not HOST:
+            own = Coded(np.empty(self.shape, BYTES), np.empty(self.scales.size, F4), self.is_root)
+            own.write(numbers)
+            self.take(own)
+            return
         new, codes = np.ascontiguousarray(numbers, F4).reshape(-1), self.codes.reshape(-1)
-        for start, scales in self._pieces():
+        for start, scales in self.pieces():
             piece = codes[start : start + PIECE]
             piece[...] = self._encoded(new[start : start + PIECE], scales)
 
-    def _pieces(self) -> Iterator[tuple[int, Array]]:
+    def pieces(self) -> Iterator[tuple[int, Array]]:
+        """The numbers of the first elements of pieces, and the scales of each."""
         for start in range(0, self.codes.size, PIECE):
             yield start, self.scales[start // CODED : (start + PIECE) // CODED]
 

@@ -10,10 +10,10 @@ import numpy as np
 from fastoptim.arrays.flat import FlatDict, extended
 from fastoptim.arrays.info import in_c_order
 from fastoptim.arrays.layout import kind_of
-from fastoptim.arrays.memory import HOST
+from fastoptim.arrays.memory import HOST, copy_from
 from fastoptim.kernels.storage import computed_in
 from fastoptim.state.coded import Coded
-from fastoptim.state.saved import arrays_in, copy_from, mapping, slot_in
+from fastoptim.state.saved import arrays_in, mapping, slot_in
 from fastoptim.state.shaped import ShapedState, Shapes
 from fastoptim.state.store import Beside, StateStore
 
@@ -51,8 +51,6 @@ def load_store(
     arrays = {
         slot: slot_in(slots[slot], scales.get(slot, {}), slot, slot in roots, steps, kinds) for slot in store.slots
     }
-    if store.memory is not HOST and (scales or store.format.dtype is not None):
-        raise ValueError("state dict: expected no state of less than 32 bits, as the optimizer's state is on a GPU")
     if not convert:
         _check_format(store, arrays, kinds)
     others = {slot: arrays_in(slots[slot], f"slots[{slot!r}]", {}, steps) for slot in store.shaped.slots}

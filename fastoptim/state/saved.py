@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from fastoptim.arrays.info import check_array
-from fastoptim.arrays.memory import HOST, Memory
 from fastoptim.kernels.codes import BYTES, CODED
 from fastoptim.kernels.storage import EXPECTED, F4, computed_in, is_stored
 from fastoptim.state.coded import Coded
@@ -124,13 +123,3 @@ def slot_in(
             check_kind(f"state dict: scales[{slot!r}][{name!r}]", factors[name], (F4, (blocks,)))
         found[name] = Coded(array, factors[name], is_root) if name in coded else array
     return found
-
-
-def copy_from(source: Any, target: Any, memory: Memory) -> None:
-    """Copy an array, or one that is still in a file, into one that is in a memory."""
-    if not hasattr(source, "read_into"):
-        memory.write(target, np.ascontiguousarray(source) if memory is not HOST else source)
-    elif memory is HOST:
-        source.read_into(target)
-    else:
-        memory.write(target, np.ascontiguousarray(source))

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastoptim.arrays.info import TensorInfo
-from fastoptim.arrays.memory import Array, Memory
-from fastoptim.state.saved import copy_from
+from fastoptim.arrays.memory import Array, Memory, copy_from
 
 Shape = tuple[int, ...]
 # From a slot, a parameter's name and its shape to the shape of the state, None for none.

@@ -10,12 +10,11 @@ from fastoptim.arrays.devices import memory_of
 from fastoptim.arrays.flat import FlatDict, extended
 from fastoptim.arrays.info import TensorInfo, in_c_order
 from fastoptim.arrays.layout import Layout, Slice, kind_of, memory_order
-from fastoptim.arrays.memory import HOST, Array, Memory
+from fastoptim.arrays.memory import HOST, Array, Memory, copy_from
 from fastoptim.kernels.storage import Storage
 from fastoptim.settings.state_format import CODE_LINE, StateFormat
 from fastoptim.state.blocks import Block, array_in, new_block
 from fastoptim.state.coded import Coded, SlotViews
-from fastoptim.state.saved import copy_from
 from fastoptim.state.shaped import ShapedState, Shapes
 
 LINE = 16  # elements of float32 in a cache line: there slots begin, and where a GPU loads vectors
@@ -87,7 +86,7 @@ class StateStore:
         for name, own in self.slices.items():
             rows = zip(slots, self.storages(own), self.blocks[own.block].rows, strict=True)
             for slot, storage, row in rows:
-                self.arrays[slot][name] = array_in(row, own, storage)
+                self.arrays[slot][name] = array_in(row, own, storage, memory)
 
     @property
     def averages(self) -> FlatDict | None:
@@ -212,17 +211,16 @@ class StateStore:
         for slot, arrays in other.arrays.items():
             for name in names:
                 source = arrays[name]
-                self.load(slot, name, source if isinstance(source, Coded) else other.memory.read(source))
+                self.load(slot, name, source.on_host() if isinstance(source, Coded) else other.memory.read(source))
 
     def load(self, slot: str, name: Any, source: Any) -> None:
         """Copy an array of the host, or of a file, or what is `Coded`, into a slot; rounded, where formats differ."""
         target = self.arrays[slot][name]
         if isinstance(source, Coded):
             if isinstance(target, Coded):  # the very same codes
-                copy_from(source.codes, target.codes, self.memory)
-                copy_from(source.scales, target.scales, self.memory)
+                target.take(source)
                 return
-            source = source.in_memory().read()
+            source = source.read()
         if isinstance(target, Coded):
             target.write(np.asarray(source))
         elif source.dtype == target.dtype:
@@ -297,18 +295,19 @@ class StateStore:
         """
 
         def read(views: Mapping[Any, Any] | None) -> dict[Any, Array]:
-            arrays = {name: x.codes if isinstance(x, Coded) else x for name, x in (views or {}).items()}
-            return {name: self.memory.read(array) for name, array in arrays.items()}
+            return {name: self.memory.read(array) for name, array in (views or {}).items()}
 
         there = {key: views for key, views in self.beside._asdict().items() if key == "ema" or views is not None}
-        every = {**self.arrays, **self.shaped.views}
-        coded = {
-            slot: {name: x.scales for name, x in arrays.items() if isinstance(x, Coded)}
-            for slot, arrays in self.arrays.items()
-        }
-        scales = {slot: own for slot, own in coded.items() if own}
+        slots, scales = dict[str, dict[Any, Array]](), dict[str, dict[Any, Array]]()
+        for slot, arrays in self.arrays.items():
+            coded = {name: x.on_host() for name, x in arrays.items() if isinstance(x, Coded)}
+            plain = read({name: x for name, x in arrays.items() if name not in coded})
+            slots[slot] = {name: coded[name].codes if name in coded else plain[name] for name in arrays}
+            if coded:
+                scales[slot] = {name: own.scales for name, own in coded.items()}
+        slots |= {slot: read(views) for slot, views in self.shaped.views.items()}
         return {
-            "slots": {slot: read(views) for slot, views in every.items()},
+            "slots": slots,
             **({"scales": scales} if scales else {}),
             **{key: read(views) for key, views in there.items()},
         }

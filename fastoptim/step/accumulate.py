@@ -6,11 +6,11 @@ from typing import Any
 from fastoptim.arrays.devices import info_of, memory_of
 from fastoptim.arrays.flat import FlatDict, extended
 from fastoptim.arrays.layout import Kind, Layout, kind_of
-from fastoptim.arrays.memory import HOST, Memory
+from fastoptim.arrays.memory import HOST, Memory, copy_from
 from fastoptim.arrays.overlap import check_apart
 from fastoptim.settings.algorithm import Algorithm
 from fastoptim.settings.plan import Plan
-from fastoptim.state.saved import arrays_in, copy_from, counts
+from fastoptim.state.saved import arrays_in, counts
 from fastoptim.step.adding import Accumulation
 from fastoptim.step.bind import given
 from fastoptim.step.cache import Found

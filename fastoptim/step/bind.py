@@ -93,7 +93,7 @@ class Binder(NamedTuple):
         check_apart(call.names, own, gradients, zeroing)
         on_device = any(map(on_gpu, call.params))
         memory = memory_of("cuda") if on_device else self.store.memory if not call.names else HOST
-        check_precision(self.algorithm, self.plan, self.store, infos, shadow, memory is not HOST)
+        check_precision(self.algorithm, self.plan, self.store, infos, shadow)
         shadows: list[TensorInfo] = []
         if shadow is not None:
             shadows = shadows_of(shadow, call.names, own)
@@ -140,8 +140,7 @@ class Binder(NamedTuple):
     def _engine(self, segments: list[Segment], kinds: list[Kind], store: StateStore, memory: Memory) -> Engine:
         plan, row_count = self.plan, max(len(kinds), 1)
         if memory is HOST:
-            parts = self._parts(segments, store)
-            return HostEngine(segments, parts, row_count, plan.needs_norm, self.scratch)
+            return HostEngine(segments, self._parts(segments, store), row_count, plan.needs_norm, self.scratch)
         if plan.matrix_stages:
             raise TypeError(f"{type(self.algorithm).__name__} updates matrices on the CPU: expected arrays of NumPy")
         from fastoptim.step.counter import StepCounter  # these need the package numba-cuda
@@ -157,7 +156,7 @@ class Binder(NamedTuple):
                 counter = StepCounter(kinds[0][0].count if kinds else 0, device)
             dtypes = {each.dtype for each in segments}
             counter.fill(self.algorithm.hyperparameters(), dtypes, lambda t: plan.row_at(self.algorithm, t))
-        return GpuEngine(segments, plan.stages, row_count, plan.needs_norm, counter)
+        return GpuEngine(segments, self._parts(segments, store), row_count, plan.needs_norm, counter)
 
     def _parts(self, segments: list[Segment], store: StateStore) -> list[Part]:
         """The segments that follow the rule, those that have one more operand, and each matrix that does not."""

@@ -10,7 +10,7 @@ from fastoptim.arrays.info import TensorInfo, check_array, conversion, host_info
 from fastoptim.arrays.named import check_mapping
 from fastoptim.arrays.overlap import overlaps_itself
 from fastoptim.arrays.tensors import is_torch_bfloat16, of_torch_bfloat16
-from fastoptim.kernels.storage import EXPECTED, computed_in, is_stored
+from fastoptim.kernels.storage import EXPECTED, FLOAT64, computed_in, is_stored
 
 
 def check_names(params: Any, grads: Any) -> None:
@@ -109,9 +109,10 @@ def infos_of(
         if there and not on_gpu(grad):
             raise TypeError(f"{what}: expected all arrays on one GPU, as others are; got {type(grad).__name__}")
         info = info_of(grad, what) if there else host_info(grad)
-        if there and info.dtype != param.dtype:
+        if there and computed_in(info.dtype) != computed_in(param.dtype):
+            expected = "float64" if param.dtype == FLOAT64.dtype else "float32 or less bits"
             raise TypeError(
-                f"{what}: expected the parameter's dtype {param.dtype}, as nothing is converted on a GPU; "
+                f"{what}: expected {expected}, as its parameter is {param.dtype} and nothing is converted on a GPU; "
                 f"got {info.dtype}"
             )
         if not is_stored(info.dtype):
@@ -146,7 +147,7 @@ def _check_on_one_gpu(infos: Sequence[tuple[str, TensorInfo]]) -> None:
 
 
 def shadows_of(shadow: Any, names: Sequence[Any], params: Sequence[TensorInfo]) -> list[TensorInfo]:
-    """What the arrays are that new parameters are rounded to.
+    """What the arrays are that new parameters are rounded to: where these are, on the host or on a GPU.
 
     Raises:
         KeyError, TypeError, ValueError: one is missing, or kernels cannot write to it.
@@ -157,8 +158,10 @@ def shadows_of(shadow: Any, names: Sequence[Any], params: Sequence[TensorInfo]) 
         what = f"shadow[{name!r}]"
         if name not in shadow:
             raise KeyError(f"shadow has no {name!r}, which params has; its names are {', '.join(map(repr, shadow))}")
-        check_array(shadow[name], what)
-        info = host_info(np.asarray(shadow[name]))
+        there = param.device is not None
+        if there != on_gpu(shadow[name]):
+            raise TypeError(f"{what}: expected an array on the {'GPU' if there else 'CPU'}, as its parameter is")
+        info = info_of(shadow[name], what)
         check_like(info._replace(dtype=param.dtype), what, param.dtype, param.shape)
         if computed_in(info.dtype) != computed_in(param.dtype):
             raise TypeError(

@@ -8,8 +8,8 @@ import numpy as np
 
 from fastoptim.arrays.gpu import GPU, gpu_info
 from fastoptim.arrays.info import on_gpu
+from fastoptim.arrays.memory import Array
 from fastoptim.arrays.overlap import check_apart
-from fastoptim.kernels import Kernels
 from fastoptim.kernels.cuda.arrays import pointer
 from fastoptim.kernels.cuda.launch import DeviceScalars, GpuGroup, Launch, stream_address
 from fastoptim.kernels.cuda.memory import INT64, cuda
@@ -17,12 +17,64 @@ from fastoptim.kernels.cuda.reduce import DeviceNorm
 from fastoptim.kernels.cuda.words import write_words
 from fastoptim.kernels.measures import Statistics
 from fastoptim.kernels.stages import Elementwise, Measured
-from fastoptim.kernels.table import END, GRAD, PARAM, SCALAR_ROW, columns
+from fastoptim.kernels.storage import Storage
+from fastoptim.kernels.table import GRAD, PARAM
 from fastoptim.step.array_sums import ArraySums, StatisticsOf
 from fastoptim.step.bound import Arrays
 from fastoptim.step.counter import StepCounter
 from fastoptim.step.packer import Packer
-from fastoptim.step.segments import Segment, norm_order, storage_groups
+from fastoptim.step.segments import Segment, norm_order
+from fastoptim.step.tables import Part, table_of
+
+
+class GpuTable:
+    """The table of a part, in the host's memory and on the device, and the launches over it.
+
+    Args:
+        segments: all of a step.
+        part: those in this table.
+        group: `(storages, rows, table) -> ` what the launches take over rows whose copies are at an address.
+
+    Attributes:
+        array: the table.
+        members: the number of each row's segment.
+        launches: in order.
+    """
+
+    def __init__(self, segments: Sequence[Segment], part: Part, group: Callable[..., GpuGroup]) -> None:
+        own = [segments[i] for i in part.members]
+        last: Elementwise | Measured = part.stages[-1]
+        per_array = last.per_array
+        self.array, groups = table_of(own, last)
+        self.members = [part.members[i] for _, rows in groups for i in rows]
+        self._there = cuda.to_device(self.array) if len(own) > 1 or (own and per_array.columns) else None
+        self._written_on: int | None = None  # the stream in whose order the device's table is that of the host
+        first, found = 0, list[GpuGroup]()
+        for storages, rows in groups:
+            address = 0 if self._there is None else pointer(self._there) + first * self.array.strides[0]
+            found.append(group(storages, self.array[first : first + len(rows)], address))
+            first += len(rows)
+        self._statistics = StatisticsOf(own, last.names) if isinstance(last, Measured) else None
+        order = 0
+        if per_array.is_summed and own:
+            self._sums = ArraySums(self.array, found, per_array, max(stage.values for stage in part.stages), GPU)
+            self._order = cuda.to_device(self._sums.order_words(own, pointer(self._there)))
+            found, order = self._sums.groups, pointer(self._order)
+        self.launches: list[Launch] = [x for stage in part.stages for x in stage.launches_on_gpu(found, order)]
+
+    def changed(self) -> None:
+        """The array has other addresses."""
+        self._written_on = None
+
+    def write(self, device: int, stream: int, always: bool) -> None:
+        """Have the table on the device be that of the host, in the order of a stream."""
+        if self._there is not None and (always or self._written_on != stream):
+            write_words(pointer(self._there), self.array, device, stream)
+            self._written_on = stream
+
+    def statistics(self) -> dict[Any, Statistics]:
+        """What was measured in the last run, by name: this waits for the GPU."""
+        return {} if self._statistics is None or not self.members else self._statistics.by_name(self._sums)
 
 
 class GpuEngine:
@@ -30,7 +82,7 @@ class GpuEngine:
 
     Args:
         segments: what the kernels get.
-        stages: of a step, with the options.
+        parts: which of them are updated alike.
         row_count: rows of scalars.
         needs_norm: whether the norm of the gradients has to be known.
         counter: of a capturable optimizer, which also has the numbers of all steps; None for any other.
@@ -43,68 +95,51 @@ class GpuEngine:
     def __init__(
         self,
         segments: Sequence[Segment],
-        stages: Sequence[Any],
+        parts: Sequence[Part],
         row_count: int,
         needs_norm: bool,
         counter: StepCounter | None,
     ) -> None:
-        last: Elementwise | Measured = stages[-1]
-        fused, count, per_array = last.kernels.fused, len(segments), last.per_array
+        kernels, count = parts[0].stages[-1].kernels, len(segments)
         self.counter = counter
-        self._zero_grads = fused.zero_grads
+        self._zero_grads = kernels.fused.zero_grads
         self._params, self._grads = [each.param for each in segments], [each.grad for each in segments]
+        self._shadows = {i: each.shadow for i, each in enumerate(segments) if each.shadow is not None}
+        self._shadow_columns = {i: len(segments[i].storages) - 1 for i in self._shadows}
         self._references: list[Callable[[], Any]] = [_nothing] * (2 * count)  # to arrays with these addresses
         infos = [*self._params, *self._grads]
         self._device = next((info.device or 0 for info in infos if info.size), 0)
         self._stream = next((info.stream for info in infos if info.stream), 0)
-        self._rows = [0] * count
-        self._segments = np.zeros((count, columns(last.kernels.on_gpu.operands, per_array)), np.int64)
-        needs_table = count > 1 or (count == 1 and per_array.is_summed)
-        self._table = cuda.to_device(self._segments) if needs_table else None
-        self._written_on: int | None = None  # the stream in whose order the device's table is that of the host
         self._parts = norm_order(segments)
-        sizes = [(size, segments[i].dtype) for i, _, size in self._parts]
+        sizes = [(size, segments[i].storages[GRAD]) for i, _, size in self._parts]
         self._norm = DeviceNorm(sizes, self._device) if needs_norm else None
         self._packers: list[Packer] = []
-        self._tables: list[tuple[Any, Any]] = []  # where the scalars of several rows are, there and here
-        groups, first = [], 0
-        for _, members in storage_groups(segments):
-            elements = 0
-            for row, i in enumerate(members, first):
-                each = segments[i]
-                elements += each.own.size
-                self._rows[i] = row
-                addresses = each.param.address, each.grad.address, *each.state, *each.numbers
-                self._segments[row, : len(addresses)] = addresses
-                self._segments[row, SCALAR_ROW], self._segments[row, END] = each.row, elements
-            rows = slice(first, first + len(members))
-            groups.append(self._group(last.kernels, rows, row_count, segments[members[0]].dtype))
-            first += len(members)
-        self._statistics = StatisticsOf(segments, last.names) if isinstance(last, Measured) else None
-        order = 0
-        if per_array.is_summed and count:
-            self._sums = ArraySums(self._segments, groups, per_array, max(stage.values for stage in stages), GPU)
-            self._order = cuda.to_device(self._sums.order_words(segments, pointer(self._table)))
-            groups, order = self._sums.groups, pointer(self._order)
-        self._launches: list[Launch] = [x for stage in stages for x in stage.launches_on_gpu(groups, order)]
+        self._rows_of_scalars: list[tuple[Any, Any]] = []  # those of several kinds, there and here
+        width = kernels.scalar_count - kernels.fused.clip_norm  # what depends on the norm is on the device already
+        scalars = {dtype: self._scalars(dtype, row_count, width) for dtype in {each.dtype for each in segments}}
+        clips = self._norm is not None and kernels.fused.clip_norm
 
-    def _group(self, kernels: Kernels, rows: slice, row_count: int, dtype: np.dtype[Any]) -> GpuGroup:
-        """What the launches over all segments of a dtype take."""
-        has_clip_norm = kernels.fused.clip_norm
-        count = kernels.scalar_count - has_clip_norm  # what depends on the norm is on the device already
+        def group(storages: tuple[Storage, ...], rows: Array, table: int) -> GpuGroup:
+            dtype = storages[PARAM].computed
+            clip_coef = self._norm.clip_coef(dtype) if clips and self._norm is not None else 0
+            return GpuGroup(storages, rows, scalars[dtype], table, self._device, clip_coef)
+
+        self._tables = [GpuTable(segments, part, group) for part in parts]
+        self._cells = {i: table.array[row] for table in self._tables for row, i in enumerate(table.members)}
+        self._columns = [each.param_column for each in segments]
+        self._write_addresses()
+
+    def _scalars(self, dtype: np.dtype[Any], row_count: int, count: int) -> Any:
+        """Where the numbers of a step are, in a dtype of computation."""
         if self.counter is not None:
-            scalars: Any = self.counter.scalars(dtype)
-        else:
-            words = np.zeros(-(-row_count * count * dtype.itemsize // INT64.itemsize), INT64)
-            self._packers.append(Packer(words.view(dtype)[: row_count * count]))
-            scalars = self._packers[-1].scalars
-            if row_count > 1:
-                there = cuda.to_device(words)
-                self._tables.append((there, words))
-                scalars = DeviceScalars(pointer(there), dtype)
-        table = 0 if self._table is None else pointer(self._table) + rows.start * self._segments.strides[0]
-        clip_coef = self._norm.clip_coef(dtype) if self._norm is not None and has_clip_norm else 0
-        return GpuGroup(self._segments[rows], scalars, table, self._device, clip_coef)
+            return self.counter.scalars(dtype)
+        words = np.zeros(-(-row_count * count * dtype.itemsize // INT64.itemsize), INT64)
+        self._packers.append(Packer(words.view(dtype)[: row_count * count]))
+        if row_count == 1:
+            return self._packers[-1].scalars
+        there = cuda.to_device(words)
+        self._rows_of_scalars.append((there, words))
+        return DeviceScalars(pointer(there), dtype)
 
     def accept(self, params: Arrays, grads: Arrays) -> bool:
         """Whether these arrays are like those that the step was bound for; if so, take their addresses."""
@@ -133,16 +168,44 @@ class GpuEngine:
                 check_apart(range(count), found[:count], found[count:], self._zero_grads)
             except ValueError:
                 return False
-            for i, row in enumerate(self._rows):
-                self._segments[row, PARAM], self._segments[row, GRAD] = found[i].address, found[count + i].address
-            self._written_on = None
-        self._params, self._grads = found[:count], found[count:]
+            self._params, self._grads = found[:count], found[count:]
+            self._write_addresses()
         self._references = [_reference(array) for array in (*params, *grads)]
         return True
 
+    def _write_addresses(self) -> None:
+        """Write the addresses of the arrays of a call to the tables."""
+        for i, row in self._cells.items():
+            row[self._columns[i]], row[GRAD] = self._params[i].address, self._grads[i].address
+            if i in self._shadows:
+                row[self._shadow_columns[i]] = self._shadows[i].address
+        for table in self._tables:
+            table.changed()
+
     def takes_shadow(self, shadow: Arrays, params: Arrays, grads: Arrays) -> bool:
-        """There is none on a GPU."""
-        raise NotImplementedError
+        """Whether other arrays for the rounded parameters are like those before; if so, their addresses are taken."""
+        new = {}
+        for i, before in self._shadows.items():
+            if not on_gpu(shadow[i]):
+                return False
+            try:
+                info = gpu_info(shadow[i], "")
+            except TypeError:
+                return False
+            expected = before.dtype, before.shape, True, True, before.device
+            if (info.dtype, info.shape, info.is_aligned, info.is_writeable, info.device) != expected:
+                return False
+            new[i] = info
+        if new != self._shadows:
+            infos = [*new.values()]
+            try:
+                for others in self._params, self._grads:
+                    check_apart(range(len(infos)), infos, others, may_be_same=False)
+            except ValueError:
+                return False
+            self._shadows = new
+            self._write_addresses()
+        return True
 
     def plain_calls(self) -> tuple[Callable[..., None], Callable[[], None]]:
         """There are none: every step needs a stream."""
@@ -150,9 +213,7 @@ class GpuEngine:
 
     def statistics(self) -> dict[Any, Statistics]:
         """What was measured in the last run, by name: this waits for the GPU."""
-        if self._statistics is None or not self._segments.size:
-            return {}
-        return self._statistics.by_name(self._sums)
+        return {name: x for table in self._tables for name, x in table.statistics().items()}
 
     def check_stream(self, stream: Any) -> None:
         """Refuse what is no stream.
@@ -182,14 +243,14 @@ class GpuEngine:
     def run(self, params: Arrays = (), grads: Arrays = (), stream: Any = None) -> None:
         """Update all parameters and state in place, on a stream."""
         address = self._stream if stream is None else stream_address(stream)
-        # A captured write has not happened yet, and one on another stream perhaps not.
-        if self._table is not None and (self.counter is not None or self._written_on != address):
-            write_words(pointer(self._table), self._segments, self._device, address)
-            self._written_on = address
-        for there, words in self._tables:
+        for table in self._tables:
+            # A captured write has not happened yet, and one on another stream perhaps not.
+            table.write(self._device, address, always=self.counter is not None)
+        for there, words in self._rows_of_scalars:
             write_words(pointer(there), words, self._device, address)
-        for launch in self._launches:
-            launch(address)
+        for table in self._tables:
+            for launch in table.launches:
+                launch(address)
         if self.counter is not None:
             self.counter.advance(address)
 

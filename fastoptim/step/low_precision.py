@@ -26,7 +26,7 @@ def beside(plan: Plan, params: Mapping[Any, TensorInfo]) -> dict[str, dict[Any, 
 
 
 def check_precision(
-    algorithm: Algorithm, plan: Plan, store: StateStore, params: Mapping[Any, TensorInfo], shadow: Any, on_device: bool
+    algorithm: Algorithm, plan: Plan, store: StateStore, params: Mapping[Any, TensorInfo], shadow: Any
 ) -> None:
     """Refuse what the kernels cannot do with these parameters.
 
@@ -36,7 +36,6 @@ def check_precision(
         store: its state.
         params: what the parameters are.
         shadow: the other arrays that these are rounded to, or None.
-        on_device: whether they are on a GPU.
 
     Raises:
         TypeError, ValueError
@@ -50,12 +49,10 @@ def check_precision(
         "shadow: expected None": shadow is not None,
         "master: expected None": plan.has_masters and any(halves),
         "state_dtype: expected None": store.format.dtype is not None,
-        "rounding: expected 'nearest'": (plan.is_kahan and any(halves)) or (plan.fused.stochastic and on_device),
+        "rounding: expected another than 'kahan'": plan.is_kahan and any(halves),
     }
     owner = type(algorithm).__name__
     for text in [text for text, each in is_on.items() if each]:
-        if on_device:
-            raise TypeError(f"{text} for arrays on a GPU")
         if plan.matrix_stages:
             raise TypeError(f"{text}, as {owner} updates matrices by a function")
     has_two_parts = (plan.has_masters or plan.is_kahan) and any(halves) and not all(halves)

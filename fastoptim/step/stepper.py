@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastoptim.arrays.memory import HOST, Memory
+from fastoptim.arrays.memory import Memory
 from fastoptim.kernels.measures import Statistics
 from fastoptim.kernels.reduce import clip_coef
 from fastoptim.settings.algorithm import Algorithm
@@ -83,13 +83,7 @@ class Stepper:
             self.take(self.counts, self.store.with_slots(slots))
 
     def use_state_dtype(self, dtype: np.dtype[Any] | None) -> None:
-        """Have slots of this dtype, see `StateFormat`. The state that there is, is rounded to it.
-
-        Raises:
-            RuntimeError: it is on a GPU.
-        """
-        if dtype is not None and self.store.memory is not HOST:
-            raise RuntimeError("state_dtype: expected None, as the optimizer's state is on a GPU")
+        """Have slots of this dtype, see `StateFormat`. The state that there is, is rounded to it."""
         format = self.store.format._replace(dtype=dtype)
         if format != self.store.format:
             self.take(self.counts, self.store.with_format(format))

@@ -1,15 +1,17 @@
-"""The tables that a step's kernels get on the host, and their launches."""
+"""The tables that a step's kernels get, and their launches on the host."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastoptim.arrays.memory import Array
 from fastoptim.kernels.launch import Launch
 from fastoptim.kernels.measures import Statistics
 from fastoptim.kernels.random import key_of_name
 from fastoptim.kernels.reductions import Group
 from fastoptim.kernels.stages import Elementwise, Measured
+from fastoptim.kernels.storage import Storage
 from fastoptim.kernels.table import END, GRAD, PARAM, SCALAR_ROW, columns
 from fastoptim.step.array_sums import ArraySums, StatisticsOf
 from fastoptim.step.matrix_step import MatrixStep
@@ -30,6 +32,34 @@ class Part(NamedTuple):
     matrix: MatrixStep | None = None
 
 
+def table_of(
+    segments: Sequence[Segment], last: Elementwise | Measured
+) -> tuple[Array, list[tuple[tuple[Storage, ...], list[int]]]]:
+    """A table with a row for each segment, those of the same storages one after another.
+
+    It lacks the addresses of the arrays that come with each call, and all that has to do with sums.
+
+    Returns:
+        the table, and for each group of rows the storages and the numbers of the segments.
+    """
+    per_array, operands = last.per_array, len(segments[0].storages) if segments else last.kernels.operands
+    table = np.zeros((len(segments), columns(operands, per_array)), np.int64)
+    groups, first = list(storage_groups(segments)), 0
+    for _, members in groups:
+        elements = 0
+        for row, i in enumerate(members, first):
+            segment = segments[i]
+            elements += segment.own.size
+            addresses = *segment.state, *segment.extra, *(segment.numbers if per_array.is_summed else ())
+            table[row, GRAD + 1 : GRAD + 1 + len(addresses)] = addresses
+            table[row, PARAM] = segment.master
+            if per_array.is_keyed:
+                table[row, operands + per_array.key_column] = key_of_name(*segment.parts)
+            table[row, SCALAR_ROW], table[row, END] = segment.row, elements
+        first += len(members)
+    return table, groups
+
+
 class StepTable:
     """The table of a part, and the launches over it.
 
@@ -45,29 +75,21 @@ class StepTable:
     def __init__(self, segments: Sequence[Segment], part: Part, scalars: Mapping[Any, int]) -> None:
         own = [segments[i] for i in part.members]
         last: Elementwise | Measured = part.stages[-1]
-        operands = len(own[0].storages) if own else 2
-        self._table = np.zeros((len(own), columns(operands, last.per_array)), np.int64)
-        self.rows: dict[int, int] = {}
-        groups, order = list[Group](), 0
-        for storages, members in storage_groups(own):
-            elements, first = 0, len(self.rows)
-            for row, i in enumerate(members, first):
-                segment = own[i]
-                elements += segment.own.size
-                addresses = *segment.state, *segment.extra, *(segment.numbers if last.per_array.is_summed else ())
-                self._table[row, GRAD + 1 : GRAD + 1 + len(addresses)] = addresses
-                self._table[row, PARAM] = segment.master
-                if last.per_array.is_keyed:
-                    self._table[row, operands + last.per_array.key_column] = key_of_name(*segment.parts)
-                self._table[row, SCALAR_ROW], self._table[row, END] = segment.row, elements
-                self.rows[part.members[i]] = row
-            rows_of_scalars = scalars[own[members[0]].dtype]
+        self._table, found = table_of(own, last)
+        order = [i for _, members in found for i in members]
+        self.rows: dict[int, int] = {part.members[i]: row for row, i in enumerate(order)}
+        groups = list[Group]()
+        for storages, members in found:
+            first = self.rows[part.members[members[0]]]
+            elements = int(self._table[first + len(members) - 1, END])
+            rows_of_scalars = scalars[storages[PARAM].computed]
             groups.append(Group(storages, self.cell(first, 0), rows_of_scalars, len(members), elements, 0))
+        common = 0
         self._statistics = StatisticsOf(own, last.names) if isinstance(last, Measured) else None
         if last.per_array.is_summed:
             self._sums = ArraySums(self._table, groups, last.per_array, max(stage.values for stage in part.stages))
-            groups, order = self._sums.groups, self._sums.order_of(own)
-        self.launches: list[list[Launch]] = [stage.launches(groups, order) for stage in part.stages]
+            groups, common = self._sums.groups, self._sums.order_of(own)
+        self.launches: list[list[Launch]] = [stage.launches(groups, common) for stage in part.stages]
 
     def cell(self, row: int, column: int) -> int:
         """The address of a cell."""

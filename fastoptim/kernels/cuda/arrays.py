@@ -7,8 +7,9 @@ import numpy as np
 
 from fastoptim.kernels.cuda.driver import checked, driver
 from fastoptim.kernels.cuda.memory import SIMULATED
+from fastoptim.kernels.storage import EXPECTED, bfloat16, is_stored
 
-FLOATS = np.dtype(np.float32), np.dtype(np.float64)
+BFLOAT16_BITS = np.dtype("V2")  # how libraries write bfloat16, of which the array interface knows nothing
 INTERFACE = "__array_interface__" if SIMULATED else "__cuda_array_interface__"
 
 
@@ -22,15 +23,24 @@ class DeviceArray(NamedTuple):
     read_only: bool
 
     @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
     def nbytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
+        return self.size * self.dtype.itemsize
 
 
-def described(array: Any, name: str) -> DeviceArray:
+def described(array: Any, name: str, *, is_number: bool = True) -> DeviceArray:
     """Where and what an array on a GPU is.
 
+    Args:
+        array: of any library.
+        name: for errors.
+        is_number: whether its dtype has to be one that kernels compute with.
+
     Raises:
-        TypeError: if it is not on a GPU, not contiguous or neither float32 nor float64.
+        TypeError: if it is not on a GPU, not contiguous, or of another dtype than kernels take.
     """
     try:
         interface = getattr(array, INTERFACE, None)
@@ -39,8 +49,10 @@ def described(array: Any, name: str) -> DeviceArray:
     if interface is None:
         raise TypeError(f"{name}: expected an array on a GPU, with {INTERFACE}, got {type(array).__name__}")
     dtype, shape, strides = np.dtype(interface["typestr"]), tuple(interface["shape"]), interface.get("strides")
-    if dtype not in FLOATS:
-        raise TypeError(f"{name}: expected dtype float32 or float64, got {dtype}")
+    if dtype == BFLOAT16_BITS:
+        dtype = bfloat16()
+    if is_number and not is_stored(dtype):
+        raise TypeError(f"{name}: expected dtype {EXPECTED}, got {dtype}")
     if strides is not None and math.prod(shape):
         dense = tuple(dtype.itemsize * math.prod(shape[i + 1 :]) for i in range(len(shape)))
         if any(n > 1 and stride != expected for n, stride, expected in zip(shape, strides, dense, strict=True)):
@@ -56,7 +68,7 @@ def pointer(array: Any) -> int:
     """The address alone, by the fastest way that the array's library offers."""
     if hasattr(array, "data_ptr"):  # torch
         return int(array.data_ptr())
-    memory: Any = getattr(array, "data", None)
+    memory: Any = None if SIMULATED else getattr(array, "data", None)
     if hasattr(memory, "ptr"):  # CuPy
         return int(memory.ptr)
     return int(getattr(array, INTERFACE)["data"][0] or 0)

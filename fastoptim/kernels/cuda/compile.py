@@ -5,7 +5,7 @@ needed because only nvJitLink can be told not to fuse multiply-add: `numba.cuda.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from types import SimpleNamespace
@@ -38,14 +38,17 @@ class Source(NamedTuple):
     Attributes:
         function: of Python.
         signature: the numba types of its arguments.
-        accesses: how many vectors of elements it has to load, and to store, at least.
+        loads, stores: the bytes of each vector that it has to load, and to store, at least.
         float64: the operations with float64 that a kernel for float32 may have, as PTX names them; None for all.
+        fma: how many fused multiply-adds it asks for by name.
     """
 
     function: Callable[..., None]
     signature: tuple[Any, ...]
-    accesses: tuple[int, int] = (0, 0)
+    loads: Sequence[int] = ()
+    stores: Sequence[int] = ()
     float64: tuple[str, ...] | None = ()
+    fma: int = 0
 
 
 def compile_kernel(function: Callable[..., None], signature: tuple[Any, ...], cc: tuple[int, int]) -> Code:

@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 
 from fastoptim.kernels.cuda.arrays import INTERFACE, described, device_of
+from fastoptim.kernels.cuda.coded import fma_count
 from fastoptim.kernels.cuda.compile import Source
-from fastoptim.kernels.cuda.launch import DeviceScalars, Launch, Loaded, addresses_of, stream_address
-from fastoptim.kernels.cuda.loops import build, used_of
-from fastoptim.kernels.cuda.memory import SIMULATED, VECTOR, Array
+from fastoptim.kernels.cuda.launch import DeviceScalars, GpuGroup, Launch, Loaded, addresses_of, stream_address
+from fastoptim.kernels.cuda.loops import build
+from fastoptim.kernels.cuda.memory import SIMULATED, Array, vector_width
 from fastoptim.kernels.fuse import NOTHING, Fused, signature
 from fastoptim.kernels.notice import compiling
 from fastoptim.kernels.rule import Rule, arguments
-from fastoptim.kernels.storage import as_it_is
-from fastoptim.kernels.table import END, NO_SUMS, PARAM, PerArray, columns
+from fastoptim.kernels.storage import COMPUTED, Storage, as_it_is
+from fastoptim.kernels.table import END, GRAD, NO_SUMS, PerArray, columns
+from fastoptim.kernels.traffic import used_of, written_by
 
 NUMBERS_READ = "ld", "cvt"  # what is done with the float64 numbers of an array
 VECTORS = 4  # of each operand, that a thread has in one tile
@@ -39,65 +41,55 @@ class CudaKernels:
         self.operands = 2 + len(signature(rule, slots, fused).slots)
         self._loaded: dict[tuple[Any, ...], Loaded] = {}
 
-    def build(self, dtype: np.dtype[Any], many: bool, on_device: bool) -> Source:
-        """The kernel for a dtype; see `loops.build`."""
-        storages = (as_it_is(dtype),) * self.operands
+    def build(self, storages: tuple[Storage, ...], many: bool, on_device: bool) -> Source:
+        """The kernel for operands that lie in memory in these ways; see `loops.build`."""
         kernel = build(self.rule, self.slots, self.fused, storages, many, on_device, self.per_array, self._writes_state)
-        used, is_averaged = used_of(self.rule, self.slots), int(self.fused.ema)
-        stored = len(used.writes) + is_averaged if self._writes_state else 1
-        accesses = len(used.reads) + is_averaged, stored + self.fused.zero_grads
-        return Source(*kernel, accesses, NUMBERS_READ if self.per_array.number_count else ())
+        written = written_by(self.rule, self.slots, self.fused, self._writes_state).changed
+        names, used = arguments(self.rule)[: 2 + self.slots], used_of(self.rule, self.slots)
+        options = range(len(names), len(names) + self.fused.ema + self.fused.compensation)  # these read their operands
+        read = [*(column for column, name in enumerate(names) if name in used.reads), *options]
+        width, stored = vector_width(storages), [*written, *[GRAD] * self.fused.zero_grads]
+        loads, stores = ([storages[x].itemsize * width for x in columns_] for columns_ in (read, stored))
+        float64 = NUMBERS_READ if self.per_array.number_count else ()
+        return Source(*kernel, loads, stores, float64, fma_count(storages, written))
 
-    def prepare(
-        self,
-        segments: Array,
-        scalars: Array | DeviceScalars,
-        table: int = 0,
-        device: int | None = None,
-        grid: tuple[int, int] | None = None,
-        clip_coef: int = 0,
-    ) -> Launch:
+    def prepare(self, group: GpuGroup, grid: tuple[int, int] | None = None) -> Launch:
         """Compile if need be, so that the launch cannot fail because of the rule, and make it ready.
 
         Args:
-            segments: a table as `fastoptim.kernels.table` has it, C-contiguous, in the host's memory. The addresses are
-                the device's, each a multiple of the dtype's size.
-            scalars: 1-D, in the host's memory, of the parameters' dtype; or `DeviceScalars`.
-            table: address of a copy of `segments` in the device's memory; not needed for a single row.
-            device: its number; by default, that of the device that the first parameter is on.
+            group: the arrays. Their table is as `fastoptim.kernels.table` has it. Addresses are the device's, each a
+                multiple of its operand's itemsize.
             grid: blocks, and threads in each.
-            clip_coef: address of a number in the device's memory that gradients are multiplied by, see `Fused`.
 
         Raises:
             numba.core.errors.TypingError: if the rule cannot be compiled or does not keep the dtype.
             ValueError: if the table has other columns, or its copy is missing.
             RuntimeError: if there is no GPU, or the driver refuses.
         """
-        expected, many = columns(self.operands, self.per_array), len(segments) > 1 or self.per_array.is_summed
+        segments, many = group.segments, group.arrays > 1 or self.per_array.columns > 0
+        expected = columns(self.operands, self.per_array)
         if segments.shape[1] != expected:
             raise ValueError(
                 f"segments: expected {expected} columns, as there are {self.operands} operands; got {segments.shape[1]}"
             )
-        if len(segments) > 1 and not table:
+        if group.arrays > 1 and not group.table:
             raise ValueError(
                 "table: expected the address of a copy on the device, as there are several segments; got 0"
             )
-        if device is None:
-            device = device_of(int(segments[0, PARAM])) if len(segments) else 0
-        on_device = isinstance(scalars, DeviceScalars)
-        key = scalars.dtype, many, on_device, device
+        key = group.storages, many, group.is_on_device, group.device
         if key not in self._loaded:
-            source = self.build(scalars.dtype, many, on_device)
+            source = self.build(*key[:3])
             with compiling(f"{self.fused.described(self._owner)} for the GPU"):
-                self._loaded[key] = Loaded(source.function, source.signature, device)
-        loaded, size = self._loaded[key], int(segments[-1, END]) if len(segments) else 0
+                self._loaded[key] = Loaded(source.function, source.signature, group.device)
+        loaded, size = self._loaded[key], int(segments[-1, END]) if group.arrays else 0
         threads = grid[1] if grid else THREADS
-        tile = threads * VECTORS * VECTOR // scalars.dtype.itemsize
-        words = np.array([table, len(segments), tile, clip_coef], np.int64)
+        tile = threads * VECTORS * vector_width(group.storages)
+        words = np.array([group.table, group.arrays, tile, group.clip_coef], np.int64)
         last = addresses_of(segments[-1:])  # the order of the columns is that of the kernel's arguments
         where = [*addresses_of(words[:2]), *last[END:]] if many else last
         grid = grid or (min(-(-size // tile), loaded.blocks), threads)
-        return Launch(loaded, grid if size else (0, 0), [*where, *addresses_of(words[2:])], scalars, segments, words)
+        arguments_ = [*where, *addresses_of(words[2:])]
+        return Launch(loaded, grid if size else (0, 0), arguments_, group.scalars, segments, words)
 
     @cached_property
     def kernel(self) -> "Kernel":
@@ -132,6 +124,8 @@ class Kernel:
     def _run(self, grid: tuple[int, int], stream: int, p: Any, g: Any, state: Any, scalars: Any) -> None:
         slots, count = self._kernels.slots, self._scalar_count
         param = described(p, "p")
+        if param.dtype not in COMPUTED:
+            raise TypeError(f"p: expected dtype float32 or float64, got {param.dtype}")
         expected = {"g": (g, param.shape)}
         if slots:
             expected["state"] = state, (slots, *param.shape)
@@ -154,5 +148,7 @@ class Kernel:
                 raise TypeError(f"scalars: expected {count} floats, found {scalars!r}")
         size = param.shape[0]
         each = [addresses.get("state", 0) + slot * size * param.dtype.itemsize for slot in range(slots)]
-        row = param.address, addresses["g"], *each, 0, size
-        self._kernels.prepare(np.array([row], np.int64), numbers, grid=grid)(stream)
+        row, storages = (param.address, addresses["g"], *each, 0, size), (as_it_is(param.dtype),) * (2 + slots)
+        device = device_of(param.address) if size else 0
+        group = GpuGroup(storages, np.array([row], np.int64), numbers, device=device)
+        self._kernels.prepare(group, grid)(stream)

@@ -9,6 +9,8 @@ from numba import types
 from fastoptim.kernels.cuda.compile import compile_kernel
 from fastoptim.kernels.cuda.driver import capability, checked, driver
 from fastoptim.kernels.cuda.memory import SIMULATED, Array, cuda, simulated_array
+from fastoptim.kernels.storage import Storage
+from fastoptim.kernels.table import PARAM
 
 BLOCKS = 8  # of `elementwise.THREADS`: as many as a multiprocessor holds at once
 
@@ -17,8 +19,8 @@ class DeviceScalars(NamedTuple):
     """Scalars in the device's memory. A captured launch reads them anew at each replay.
 
     Attributes:
-        address: of a C-contiguous array `(steps, scalar rows, scalars)` of the parameters' dtype.
-        dtype: of the parameters.
+        address: of a C-contiguous array `(steps, scalar rows, scalars)` of the dtype of computation.
+        dtype: the dtype of computation.
         steps: how many steps the array has. After the last one, its scalars hold.
         step: address of the step counter, an int64 that says which step is next; `words.advance` adds one to it. The
             kernel does not read it if `steps` is 1. With more steps, there has to be one row of scalars for each.
@@ -107,21 +109,23 @@ class Launch:
 
 
 class GpuGroup(NamedTuple):
-    """The arrays of one dtype in a step on a GPU.
+    """The arrays of a step on a GPU whose operands lie in memory in the same ways.
 
     Attributes:
+        storages: of the operands, which have the first columns of the table.
         segments: their rows of the table, in the host's memory.
         scalars: of a step, as `CudaKernels.prepare` takes them.
-        table: the address of the rows' copy on the device; 0 where there is none.
+        table: the address of the rows' copy on the device; 0 where there is none, as there is but one row.
         device: its number.
         clip_coef: the address of what gradients are multiplied by, on the device; 0 where there is none.
         blocks: how many blocks of elements they have, where sums are made of them.
     """
 
+    storages: tuple[Storage, ...]
     segments: Array
     scalars: Array | DeviceScalars
-    table: int
-    device: int
+    table: int = 0
+    device: int = 0
     clip_coef: int = 0
     blocks: int = 0
 
@@ -131,9 +135,14 @@ class GpuGroup(NamedTuple):
         return len(self.segments)
 
     @property
-    def build_key(self) -> tuple[np.dtype[Any], bool, bool]:
-        """What kernels are compiled for: the dtype, whether there is clip_coef, where the numbers are."""
-        return self.scalars.dtype, self.clip_coef != 0, isinstance(self.scalars, DeviceScalars)
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of computation."""
+        return self.storages[PARAM].computed
+
+    @property
+    def is_on_device(self) -> bool:
+        """Whether the numbers of a step are in the device's memory."""
+        return isinstance(self.scalars, DeviceScalars)
 
 
 def addresses_of(numbers: Array) -> list[int]:

@@ -11,7 +11,8 @@ from numba.extending import register_jitable
 
 from fastoptim.kernels.cuda.driver import numba_cuda
 from fastoptim.kernels.storage import Storage
-from fastoptim.kernels.table import GRAD
+from fastoptim.kernels.table import GRAD, PARAM
+from fastoptim.kernels.unroll import unrolled
 
 Array = np.ndarray[Any, Any]
 
@@ -19,15 +20,16 @@ cuda = numba_cuda()  # if it is missing, the error here says what to install
 SIMULATED = bool(cuda.config.ENABLE_CUDASIM)
 VECTOR = 16  # bytes: the widest access of a thread
 INT64 = np.dtype(np.int64)
+I32 = ir.IntType(32)
 
 
 def device_function(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that synchronizes threads, for kernels of other modules, too."""
+    """A function that asks which thread it is, or synchronizes threads, for kernels of other modules, too."""
     return cuda.jit(function, device=True) if SIMULATED else register_jitable(function)
 
 
-def element_loader(storages: tuple[Storage, ...], width: int) -> Callable[..., Any]:
-    """`load(addresses, i) -> ` elements `i` to `i + width - 1`, each a tuple with a number of every operand.
+def word_loader(storages: Sequence[Storage], width: int) -> Callable[..., Any]:
+    """`load(addresses, i) -> ` elements `i` to `i + width - 1`, each a tuple with a word of every operand.
 
     `addresses` is a tuple with the address of every operand's element 0. Loads are aligned to `width` elements.
 
@@ -36,18 +38,18 @@ def element_loader(storages: tuple[Storage, ...], width: int) -> Callable[..., A
     """
     if SIMULATED:
         return lambda addresses, i: list(zip(*_simulated_arrays(addresses, i, storages, width), strict=True))
-    operands = len(storages)
-    element = types.UniTuple(_number(storages[0].dtype), operands)
+    operands, element = len(storages), words_type(storages)
 
     @cuda.extending.intrinsic
     def load(typing_context: Any, addresses: Any, i: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            vectors = [
-                builder.load(_pointer(context, builder, values, operand, storage, width), align=_align(storage, width))
-                for operand, storage in enumerate(storages)
-            ]
+            vectors = []
+            for operand, storage in enumerate(storages):
+                pointer = _pointer(context, builder, values, operand, storage, width)
+                vector = builder.load(pointer, align=_align(storage, width))
+                vectors.append(builder.bitcast(vector, _elements(context, storage, width)))
             lanes = [
-                vectors if width == 1 else [builder.extract_element(x, ir.IntType(32)(lane)) for x in vectors]
+                vectors if width == 1 else [builder.extract_element(x, I32(lane)) for x in vectors]
                 for lane in range(width)
             ]
             tuples = [context.make_tuple(builder, element, lane) for lane in lanes]
@@ -58,38 +60,39 @@ def element_loader(storages: tuple[Storage, ...], width: int) -> Callable[..., A
     return load
 
 
-def element_storer(
-    storages: tuple[Storage, ...], width: int, written: Sequence[int], zero_grads: bool
+def word_storer(
+    storages: Sequence[Storage], width: int, written: Sequence[int], zero_grads: bool
 ) -> Callable[..., Any]:
-    """`store(addresses, i, updated) -> None`, the reverse of `element_loader`.
+    """`store(addresses, i, words) -> None`, the reverse of `word_loader`.
 
-    Each element of `updated` has a number of every operand that is written. The gradient is left alone or set to zero.
+    Each element of `words` has a word of every operand that is written. The gradient is left alone or set to zero.
     """
     if not written and not zero_grads:
-        return register_jitable(lambda addresses, i, updated: None)
+        return register_jitable(lambda addresses, i, words: None)
     if SIMULATED:
 
-        def simulated_store(addresses: Any, i: int, updated: list[Any]) -> None:
+        def simulated_store(addresses: Any, i: int, words: list[Any]) -> None:
             arrays = _simulated_arrays(addresses, i, storages, width)
-            for operand, numbers in zip(written, zip(*updated, strict=True), strict=True):
+            for operand, numbers in zip(written, zip(*words, strict=True), strict=True):
                 arrays[operand][:] = numbers
             if zero_grads:
                 arrays[GRAD][:] = 0
 
         return simulated_store
     operands = len(storages)
-    new = types.UniTuple(types.UniTuple(_number(storages[0].dtype), len(written)), width)
+    new = types.UniTuple(words_type([storages[column] for column in written]), width)
 
     @cuda.extending.intrinsic
-    def store(typing_context: Any, addresses: Any, i: Any, updated: Any) -> Any:
+    def store(typing_context: Any, addresses: Any, i: Any, words: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             for column, operand in enumerate(written):
-                pointer = _pointer(context, builder, values, operand, storages[operand], width)
-                numbers = [builder.extract_value(values[2], (lane, column)) for lane in range(width)]
-                vector = numbers[0] if width == 1 else pointer.type.pointee(ir.Undefined)
-                for lane, number in enumerate(numbers if width > 1 else []):
-                    vector = builder.insert_element(vector, number, ir.IntType(32)(lane))
-                builder.store(vector, pointer, align=_align(storages[operand], width))
+                storage = storages[operand]
+                pointer = _pointer(context, builder, values, operand, storage, width)
+                own = [builder.extract_value(values[2], (lane, column)) for lane in range(width)]
+                vector = own[0] if width == 1 else _elements(context, storage, width)(ir.Undefined)
+                for lane, word in enumerate(own if width > 1 else []):
+                    vector = builder.insert_element(vector, word, I32(lane))
+                builder.store(builder.bitcast(vector, pointer.type.pointee), pointer, align=_align(storage, width))
             if zero_grads:
                 pointer = _pointer(context, builder, values, GRAD, storages[GRAD], width)
                 builder.store(pointer.type.pointee(None), pointer, align=_align(storages[GRAD], width))
@@ -98,6 +101,30 @@ def element_storer(
         return types.void(types.UniTuple(types.int64, operands), types.int64, new), generate
 
     return store
+
+
+def words_type(storages: Sequence[Storage]) -> Any:
+    """The type of a tuple with a word of each operand."""
+    return types.BaseTuple.from_types([_number(storage.word) for storage in storages])
+
+
+def vector_width(storages: Sequence[Storage]) -> int:
+    """How many elements a thread loads at once: `VECTOR` bytes where they lie in memory as they are computed with.
+
+    More of narrower ones would not become one access: the compiler makes two vectors of eight words of 16 bits.
+    """
+    return VECTOR // storages[PARAM].computed.itemsize
+
+
+def alignment(storages: Sequence[Storage], width: int) -> Callable[..., Any]:
+    """`(addresses, i) -> ` whether vectors of all operands that begin at element `i` are aligned."""
+    rests = (
+        f"((addresses[{column}] + i * {storage.itemsize}) & {_align(storage, width) - 1})"
+        for column, storage in enumerate(storages)
+    )
+    content = width, *(storage.itemsize for storage in storages)
+    every = unrolled("misaligned", "addresses, i", [" | ".join(rests)], *content)
+    return register_jitable(lambda addresses, i: every(addresses, i)[0] == 0)
 
 
 def reader(dtype: np.dtype[Any], count: int) -> Callable[..., Any]:
@@ -148,9 +175,9 @@ def simulated_array(address: int, dtype: np.dtype[Any], count: int, align: int |
     return np.ndarray(count, dtype, memory)
 
 
-def _simulated_arrays(addresses: Any, i: int, storages: tuple[Storage, ...], width: int) -> list[Array]:
+def _simulated_arrays(addresses: Any, i: int, storages: Sequence[Storage], width: int) -> list[Array]:
     return [
-        simulated_array(address + i * storage.dtype.itemsize, storage.dtype, width, _align(storage, width))
+        simulated_array(address + i * storage.itemsize, storage.word, width, _align(storage, width))
         for address, storage in zip(addresses, storages, strict=True)
     ]
 
@@ -160,13 +187,23 @@ def _number(dtype: np.dtype[Any]) -> Any:
 
 
 def _align(storage: Storage, width: int) -> int:
-    return storage.dtype.itemsize * width
+    return storage.itemsize * width
+
+
+def _elements(context: Any, storage: Storage, width: int) -> Any:
+    """The type of `width` words."""
+    word = context.get_value_type(_number(storage.word))
+    return word if width == 1 else ir.VectorType(word, width)
 
 
 def _pointer(context: Any, builder: Any, values: Any, operand: int, storage: Storage, width: int) -> Any:
-    """A pointer to an operand's elements; `values` begins with all addresses and the number of the first element."""
-    number = context.get_value_type(_number(storage.dtype))
-    elements = number if width == 1 else ir.VectorType(number, width)
-    byte = builder.mul(values[1], values[1].type(storage.dtype.itemsize))
+    """A pointer to an operand's elements; `values` begins with all addresses and the number of the first element.
+
+    Vectors of narrow words are accessed as words of 32 bits: PTX has no vector of more than four.
+    """
+    elements, nbytes = _elements(context, storage, width), storage.itemsize * width
+    if storage.itemsize < 4 <= nbytes:
+        elements = I32 if nbytes == 4 else ir.VectorType(I32, nbytes // 4)
+    byte = builder.mul(values[1], values[1].type(storage.itemsize))
     address = builder.add(builder.extract_value(values[0], operand), byte)
     return builder.inttoptr(address, elements.as_pointer(addrspace=1))

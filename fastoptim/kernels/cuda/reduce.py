@@ -11,9 +11,11 @@ from numba import types
 from fastoptim.kernels.cuda.arrays import pointer
 from fastoptim.kernels.cuda.launch import Loaded
 from fastoptim.kernels.cuda.memory import INT64, SIMULATED, Array, cuda, device_function, reader, writer
+from fastoptim.kernels.cuda.numbers import element_loader
 from fastoptim.kernels.cuda.words import write_words
-from fastoptim.kernels.reduce import BLOCK, LANES, LARGEST, SMALLER
+from fastoptim.kernels.reduce import BLOCK, LANES, LARGEST, SMALLER, storage_order
 from fastoptim.kernels.reduce import clip_coef as clip_coef_of
+from fastoptim.kernels.storage import Storage
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 THREADS = 2 if SIMULATED else LANES  # in a block; the simulator starts a thread of Python for each
@@ -42,10 +44,10 @@ def add_pairwise(lanes: Any, sums: Any) -> None:
     cuda.syncthreads()
 
 
-def sum_kernel(dtype: np.dtype[Any]) -> tuple[Callable[..., None], tuple[Any, ...]]:
-    """The kernel that fills the sums of arrays of a dtype, and the numba types of its arguments."""
-    read, words, write = reader(dtype, 1), reader(INT64, 3), writer(FLOAT64)
-    shift, wide = dtype.itemsize.bit_length() - 1, dtype == FLOAT64
+def sum_kernel(own: Storage) -> tuple[Callable[..., None], tuple[Any, ...]]:
+    """The kernel that fills the sums of arrays of a storage, and the numba types of its arguments."""
+    load, words, write = element_loader((own,), 1), reader(INT64, 3), writer(FLOAT64)
+    wide = own.computed == FLOAT64
 
     def sum_blocks(table: Any, rows: Any, sums: Any, start: Any, stop: Any) -> None:
         lanes = cuda.shared.array(LANES, types.float64)
@@ -67,7 +69,7 @@ def sum_kernel(dtype: np.dtype[Any]) -> tuple[Callable[..., None], tuple[Any, ..
                 total, small = 0.0, 0.0
                 i = lane
                 while i < end:
-                    value = float(read(address + ((done + i) << shift))[0])  # float64
+                    value = float(load((address,), done + i, ())[0][0])  # float64
                     total += value * value
                     if wide:
                         small += (value * SMALLER) * (value * SMALLER)
@@ -120,8 +122,8 @@ def finish_kernel() -> tuple[Callable[..., None], tuple[Any, ...]]:
 
 
 @cache
-def _sum(dtype: np.dtype[Any], device: int) -> Loaded:
-    return Loaded(*sum_kernel(dtype), device)
+def _sum(own: Storage, device: int) -> Loaded:
+    return Loaded(*sum_kernel(own), device)
 
 
 @cache
@@ -133,25 +135,25 @@ class DeviceNorm:
     """The norm of arrays on a GPU.
 
     Args:
-        arrays: elements and dtype of each, in the order in which they are added.
+        arrays: elements and storage of each, in the order in which those of one storage are added.
         device: the number of the device that they are on.
     """
 
-    def __init__(self, arrays: Sequence[tuple[int, np.dtype[Any]]], device: int) -> None:
+    def __init__(self, arrays: Sequence[tuple[int, Storage]], device: int) -> None:
         self._device = device
         self._order: list[int] = []  # the index of the array that each row of the table is for
-        self._parts: list[tuple[Loaded, int, Array]] = []  # for each dtype: kernel, first row, arguments
+        self._parts: list[tuple[Loaded, int, Array]] = []  # for each storage: kernel, first row, arguments
         first, rows = 0, list[tuple[int, int, int]]()
-        for dtype in sorted({dtype for _, dtype in arrays}, key=lambda dtype: dtype.itemsize):
+        for storage in storage_order(own for _, own in arrays):
             start, begin = len(rows), first
             for i, (size, own) in enumerate(arrays):
-                if own == dtype and size:
+                if own == storage and size:
                     self._order.append(i)
                     rows.append((0, size, first))
                     first += -(-size // BLOCK)
             if first > begin:
                 words = np.array([0, len(rows) - start, 0, begin, first], np.int64)
-                self._parts.append((_sum(dtype, device), start, words))
+                self._parts.append((_sum(storage, device), start, words))
         self._table = np.array(rows, np.int64).reshape(-1, 3)
         self._device_table = cuda.to_device(self._table) if rows else None
         self._sums = cuda.to_device(np.zeros((max(first, 1), 2)))
@@ -163,7 +165,7 @@ class DeviceNorm:
             words[2] = pointer(self._sums)
 
     def clip_coef(self, dtype: np.dtype[Any]) -> int:
-        """The address of clip_coef, the number that gradients of a dtype are multiplied by."""
+        """The address of clip_coef, the number that gradients are multiplied by, in a dtype of computation."""
         return pointer(self._result) + CLIP_COEF[dtype]
 
     def launch(self, addresses: Sequence[int], limit: float, divisor: float, stream: int) -> None:

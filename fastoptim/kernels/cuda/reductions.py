@@ -12,7 +12,8 @@ from fastoptim.kernels.cuda.compile import Source
 from fastoptim.kernels.cuda.launch import GpuGroup, Launch, Loaded, addresses_of
 from fastoptim.kernels.cuda.totals import build_common, build_totals
 from fastoptim.kernels.notice import compiling
-from fastoptim.kernels.table import END, columns
+from fastoptim.kernels.storage import Storage
+from fastoptim.kernels.table import END
 from fastoptim.kernels.totals import TotalsKernels
 
 
@@ -20,7 +21,7 @@ class _Kernels:
     """Kernels by what they are compiled for. Each is compiled when it is first needed.
 
     Args:
-        build: makes one for `GpuGroup.build_key` and other arguments.
+        build: makes one for a key.
         what: a description for the log.
     """
 
@@ -28,19 +29,18 @@ class _Kernels:
         self._build, self._what = build, what
         self._loaded: dict[tuple[Any, ...], Loaded] = {}
 
-    def loaded(self, group: GpuGroup, *others: Any) -> Loaded:
-        """The kernel for arrays like these.
+    def loaded(self, device: int, *key: Any) -> Loaded:
+        """The kernel for a device and a key.
 
         Raises:
             numba.core.errors.TypingError: if the rule or a function cannot be compiled.
             RuntimeError: if there is no GPU, or the driver refuses.
         """
-        key = *group.build_key, *others
-        if (*key, group.device) not in self._loaded:
+        if (device, *key) not in self._loaded:
             source = self._build(*key)
             with compiling(f"{self._what}, for the GPU"):
-                self._loaded[*key, group.device] = Loaded(source.function, source.signature, group.device)
-        return self._loaded[*key, group.device]
+                self._loaded[device, *key] = Loaded(source.function, source.signature, device)
+        return self._loaded[device, *key]
 
 
 class CudaBlocks:
@@ -50,17 +50,16 @@ class CudaBlocks:
         self._kernels = kernels
         self._compiled = _Kernels(self.build, kernels.what)
 
-    def build(self, dtype: np.dtype[Any], has_clip_norm: bool, on_device: bool, operands: int) -> Source:
+    def build(self, storages: tuple[Storage, ...], has_clip_norm: bool, on_device: bool) -> Source:
         """The kernel; see `build_blocks`."""
-        return build_blocks(self._kernels, dtype, operands, has_clip_norm, on_device)
+        return build_blocks(self._kernels, storages, has_clip_norm, on_device)
 
     def prepare(self, group: GpuGroup) -> Launch:
         """Compile if need be, so that the launch cannot fail because of the rule, and make it ready.
 
         The arrays' table is on the device.
         """
-        operands = group.segments.shape[1] - columns(0, self._kernels.per_array)
-        loaded = self._compiled.loaded(group, operands)
+        loaded = self._compiled.loaded(group.device, group.storages, group.clip_coef != 0, group.is_on_device)
         words = np.array([group.table, group.arrays, group.blocks, group.clip_coef], np.int64)
         grid = min(group.blocks, 2 * loaded.blocks), reduce.THREADS
         return Launch(loaded, grid, addresses_of(words), group.scalars, words)
@@ -90,12 +89,13 @@ class CudaTotals:
         """
         launches = []
         for group in groups:
-            loaded, words = self._totals.loaded(group), np.array([group.table, group.arrays, group.clip_coef], np.int64)
+            key = group.device, group.dtype, group.clip_coef != 0, group.is_on_device
+            loaded, words = self._totals.loaded(*key), np.array([group.table, group.arrays, group.clip_coef], np.int64)
             grid = min(group.arrays, 2 * loaded.blocks), reduce.THREADS
             launches.append(Launch(loaded, grid, addresses_of(words), group.scalars, words))
         if self._kernels.over_all and groups:
             first, size = groups[0], sum(int(group.segments[-1, END]) for group in groups)
             words = np.array([order, size, first.clip_coef], np.int64)
-            loaded = self._common.loaded(first)
+            loaded = self._common.loaded(first.device, first.dtype, first.clip_coef != 0, first.is_on_device)
             launches.append(Launch(loaded, (1, reduce.THREADS), addresses_of(words), first.scalars, words))
         return launches

@@ -3,6 +3,8 @@
 import re
 import subprocess
 import tempfile
+from collections import Counter
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -12,7 +14,10 @@ from fastoptim.kernels import Kernels
 from fastoptim.kernels.cuda.compile import Code, Source, compile_kernel
 from fastoptim.kernels.fuse import NOTHING, Fused
 from fastoptim.kernels.stages import Elementwise
-from fastoptim.kernels.storage import COMPUTED
+from fastoptim.kernels.storage import COMPUTED, Storage, as_it_is
+from fastoptim.kernels.table import PARAM
+
+FUSED = r"\b(?:fma|mad)\.[^su]*f(?:32|64)\b.*"
 
 
 class Report(NamedTuple):
@@ -38,13 +43,12 @@ class Report(NamedTuple):
 
     def violations(self) -> list[str]:
         """What breaks the promises of speed and of the CPU's bits; empty if nothing does."""
-        bits, lanes = ("32", "4") if self.element == "float32" else ("64", "2")
-        other, ptx, sass = _other_dtype(bits, self.source.float64)
+        other, ptx, sass = _other_dtype("32" if self.element == "float32" else "64", self.source.float64)
         found = [
             f"{what}: {match[0].strip()}"
             for what, pattern, text in [
                 (f"float{other} in a {self.element} kernel", ptx, self.ptx),
-                ("fused multiply-add", r"\b(fma|mad)\.[^su]*f(32|64)\b.*", self.ptx),
+                ("fused multiply-add", FUSED if self.source.fma == 0 else r"(?!)", self.ptx),
                 ("may be fused", r"\b(add|sub|mul)(\.ftz)?\.f(32|64)\b.*", self.ptx),
                 ("not IEEE", r"\b\w+\.(approx|full)\b.*|\b\w[\w.]*\.ftz\b.*", self.ptx),
                 ("local memory", r"\.local\b.*", self.ptx),
@@ -54,18 +58,30 @@ class Report(NamedTuple):
             ]
             if (match := re.search(pattern, text))
         ]
-        wide = [
-            (f"ld.global.v{lanes}", rf"\bld\.global(\.\w+)?\.v{lanes}\.[fub]{bits}\b", self.ptx),
-            (f"st.global.v{lanes}", rf"\bst\.global(\.\w+)?\.v{lanes}\.[fub]{bits}\b", self.ptx),
-            ("LDG.E.128", r"\bLDG\.E\.[\w.]*128\b", self.sass),
-            ("STG.E.128", r"\bSTG\.E\.[\w.]*128\b", self.sass),
-        ]
-        for (name, pattern, code), expected in zip(wide, self.source.accesses * 2, strict=True):
-            count = expected if code is None else len(re.findall(pattern, code))
-            if count < expected:
-                found.append(f"{name}: expected {expected} times, found {count}")
+        if (count := len(re.findall(FUSED, self.ptx))) > self.source.fma > 0:
+            found.append(f"fused multiply-add: expected {self.source.fma}, which are asked for by name, found {count}")
+        for what, sizes in ("ld", self.source.loads), ("st", self.source.stores):
+            for nbytes, expected in Counter(sizes).items():
+                every = [("PTX", _accesses_in_ptx(what, self.ptx))]
+                every += [] if self.sass is None else [("SASS", _accesses_in_sass(what, self.sass))]
+                for where, accesses in every:
+                    if accesses[nbytes] < expected:
+                        text = f"{what}.global of {nbytes} bytes: expected {expected} times"
+                        found.append(f"{text}, found {accesses[nbytes]} in {where}")
         found += [f"{name}: {n} bytes" for name, n in (("stack", self.stack), ("spills", self.spills)) if n]
         return found
+
+
+def _accesses_in_ptx(what: str, ptx: str) -> Counter[int]:
+    """How many loads or stores, "ld" or "st", of so many bytes there are of the GPU's memory."""
+    every = re.findall(rf"\b{what}\.global(?:\.nc)?(?:\.v(\d))?\.[fubs](\d+)\b", ptx)
+    return Counter(int(lanes or 1) * int(bits) // 8 for lanes, bits in every)
+
+
+def _accesses_in_sass(what: str, sass: str) -> Counter[int]:
+    every = re.findall(rf"\b{what.upper()}G\.E((?:\.\w+)*)", sass)
+    bits = (re.search(r"\.(?:[US])?(8|16|64|128)\b", kind) for kind in every)
+    return Counter(int(match[1]) // 8 if match else 4 for match in bits)
 
 
 def _other_dtype(bits: str, float64: tuple[str, ...] | None) -> tuple[str, str, str]:
@@ -86,12 +102,13 @@ def _other_dtype(bits: str, float64: tuple[str, ...] | None) -> tuple[str, str, 
 def inspect(
     optimizer: Any, dtype: Any = np.float32, cc: tuple[int, int] = (9, 0), *, slots: int = 0, many: bool = False,
     on_device: bool = False, fused: Fused = NOTHING, statistics: tuple[str, ...] = (), kernel: int = -1,
+    storages: Sequence[Storage] = (),
 ) -> Report:  # fmt: skip
     """Compile a kernel of a step for a compute capability and report on the code. It needs neither GPU nor driver.
 
     Args:
         optimizer: a subclass of `Optimizer`, or a rule.
-        dtype: float32 or float64.
+        dtype: float32 or float64, of all operands.
         cc: the compute capability, (major, minor).
         slots: of a rule, how many slots of state it has.
         many: the kernel for a dict of arrays; otherwise that for a flat buffer. Where a step sums over arrays, there is
@@ -102,6 +119,7 @@ def inspect(
         kernel: which of the step's kernels, in the order in which they run. The last one updates the parameters. Where
             a step sums over arrays, each reduction has two in front of it: the sums of blocks, and what is computed of
             them. With `over_all`, it has a third one.
+        storages: how the operands lie in memory, where that differs: parameter, gradient, slots and what options add.
 
     Raises:
         TypeError: if the dtype is another.
@@ -112,21 +130,23 @@ def inspect(
     own = np.dtype(dtype)
     if own not in COMPUTED:
         raise TypeError(f"dtype: expected float32 or float64, got {own}")
-    source = sources(optimizer, own, slots, many, on_device, fused, statistics)[kernel]
+    own = storages[PARAM].computed if storages else own
+    source = sources(optimizer, own, slots, many, on_device, fused, statistics, storages)[kernel]
     return report(compile_kernel(source.function, source.signature, cc), own.name, source)
 
 
 def sources(
     optimizer: Any, dtype: np.dtype[Any], slots: int = 0, many: bool = False, on_device: bool = False,
-    fused: Fused = NOTHING, statistics: tuple[str, ...] = (),
+    fused: Fused = NOTHING, statistics: tuple[str, ...] = (), storages: Sequence[Storage] = (),
 ) -> list[Source]:  # fmt: skip
     """The kernels of a step in the order in which they run; see `inspect`."""
     stages = getattr(optimizer, "stages", None) or [Elementwise(optimizer, (), Kernels(optimizer, slots))]
     *reductions, last = (stage.including(fused) for stage in stages)
+    storages = tuple(storages) or (as_it_is(dtype),) * last.kernels.on_gpu.operands
     return [
         source
         for stage in (*reductions, last.measuring(statistics))
-        for source in stage.sources_for_gpu(dtype, many, on_device)
+        for source in stage.sources_for_gpu(storages, many, on_device)
     ]
 
 

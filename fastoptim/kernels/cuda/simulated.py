@@ -1,13 +1,14 @@
-"""Stand-ins in Numba's simulator for what rules call: they run there as Python, on NumPy's numbers."""
+"""Stand-ins in Numba's simulator for what kernels call: they run there as Python, on NumPy's numbers."""
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
 import numpy as np
 
+from fastoptim.kernels.cuda.stand_ins import STAND_INS
 from fastoptim.kernels.rule import LIBRARIES
 
 Function = Callable[..., Any]
@@ -16,9 +17,10 @@ Function = Callable[..., Any]
 def simulated(function: Function) -> Function:
     """The function with those of NumPy in place of those of `math`, also in all functions that it calls.
 
-    `math` and `float` would make a Python float of float32. And Python refuses to divide a float by zero.
+    `math` and `float` would make a Python float of float32. And Python refuses to divide a float by zero. What is made
+    of LLVM's instructions has a stand-in of its own.
     """
-    return _copy(function, {})
+    return np.errstate(all="ignore")(_replaced(function, {}))
 
 
 def _copy(function: Any, made: dict[Any, Function]) -> Function:
@@ -35,6 +37,8 @@ def _copy(function: Any, made: dict[Any, Function]) -> Function:
 
 def _replaced(value: Any, made: dict[Any, Function]) -> Any:
     """What stands for a variable of a function."""
+    if isinstance(value, Hashable) and value in STAND_INS:
+        return STAND_INS[value]
     if value is math:
         return np
     if value is float:

@@ -9,10 +9,10 @@ from numba.extending import register_jitable
 
 from fastoptim.kernels.cuda.blocks import added_to, lanes_reader, lanes_writer
 from fastoptim.kernels.cuda.compile import Source
-from fastoptim.kernels.cuda.memory import INT64, SIMULATED, cuda, reader, writer
+from fastoptim.kernels.cuda.memory import INT64, cuda, reader, writer
+from fastoptim.kernels.cuda.numbers import for_kernels
 from fastoptim.kernels.cuda.reduce import add_pairwise
 from fastoptim.kernels.cuda.rows import FLOAT64, array_slots, rounded, step_numbers
-from fastoptim.kernels.cuda.simulated import simulated
 from fastoptim.kernels.memory import WORD
 from fastoptim.kernels.reduce import LANES
 from fastoptim.kernels.table import BLOCKS, END, NUMBERS, SCALAR_ROW, SUMS, columns
@@ -27,7 +27,7 @@ def build_totals(kernels: TotalsKernels, dtype: np.dtype[Any], has_clip_norm: bo
 
     Args:
         kernels: for the CPU: the functions, and what they take.
-        dtype: of the arrays.
+        dtype: in which the arrays are updated.
         has_clip_norm: whether the last of the step's numbers is clip_coef, which is on the device.
         on_device: read the other numbers from the device's memory, too. Otherwise they are arguments.
     """
@@ -133,8 +133,7 @@ def _computing(
     word, all_given = reader(INT64, 1), reader(FLOAT64, given)
     slots_of = array_slots(len(kernels.per_array.slots), kernels.operands * WORD)
     rows_of, numbers_of, kind = step_numbers(dtype, count, has_clip_norm, on_device)
-    as_floats, results = rounded(count, FLOAT64), kernels.results()
-    results = np.errstate(all="ignore")(simulated(results)) if SIMULATED else results
+    as_floats, results = rounded(count, FLOAT64), for_kernels(kernels.results())
 
     @register_jitable
     def compute(row: Any, sums: Any, size: Any, clip_coef: Any, scalars: Any) -> Any:
