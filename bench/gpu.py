@@ -15,7 +15,7 @@ from typing import Any
 
 from bench import gpu_checks as checks
 from bench.gpu_clock import Copy, Device, measure
-from bench.gpu_contenders import CONTENDERS, MOVED, TABLE, release, workloads
+from bench.gpu_contenders import CONTENDERS, TABLE, release, workloads
 from bench.gpu_machine import machine, missing
 from bench.gpu_report import figure, goals, text, with_ratios
 from bench.workloads import Workload
@@ -117,11 +117,11 @@ def contend(run: Run, device: Device, name: str, work: Workload, contender: str)
         raise checks.SkippedError(f"needs {' and '.join(each.packages)}, of which something is not installed")
     release()
     device.free_memory()  # gives back Numba's, too
-    copy = Copy(MOVED * work.size, device)
+    copy = Copy(each.moved * work.size, device)
     made = each.make(work)
     try:
         measured = measure(made.step, copy, device, made.wait)
-        run.add(figure(name, contender, each.title, work.size, len(work.shapes), measured))
+        run.add(figure(name, contender, each.title, work.size, len(work.shapes), measured, each.moved))
     finally:
         device.drain()
 

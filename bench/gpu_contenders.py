@@ -73,13 +73,21 @@ def _converter(library: str) -> Callable[[Any], Any]:
     return to_device
 
 
-def ours_flat(work: Workload) -> Made:
-    """Flat buffers."""
-    params = fastoptim.flatten(host_arrays(work, 0), device="cuda")
-    grads = params.zeros_like()
-    flat = np.concatenate([grad.reshape(-1) for grad in host_arrays(work, 1).values()])
-    grads.buffer.copy_to_device(flat)  # type: ignore[attr-defined]  # an array of Numba, on a GPU
-    return Made(partial(ADAM().update, params, grads))
+def ours_flat(is_bfloat16: bool = False, **options: Any) -> Callable[[Workload], Made]:
+    """Flat buffers of float32, or of bfloat16."""
+
+    def make(work: Workload) -> Made:
+        from fastoptim.arrays.gpu import GPU
+
+        dtype: Any = import_module("ml_dtypes").bfloat16 if is_bfloat16 else np.float32
+        host = {name: array.astype(dtype) for name, array in host_arrays(work, 0).items()}
+        params = fastoptim.flatten(host, device="cuda")
+        grads = params.zeros_like()
+        flat = np.concatenate([grad.reshape(-1) for grad in host_arrays(work, 1).values()])
+        GPU.write(grads.buffer, flat.astype(dtype))
+        return Made(partial(ADAM(**options).update, params, grads))
+
+    return make
 
 
 def ours(library: str, sets: int = 1) -> Callable[[Workload], Made]:
@@ -160,15 +168,26 @@ def optax(work: Workload) -> Made:
 
 
 class Contender(NamedTuple):
-    """One way to make a step: its name in tables, the packages it needs, and how it is made."""
+    """One way to make a step.
+
+    Attributes:
+        title: its name in tables.
+        packages: those that it needs.
+        make: makes it.
+        moved: the bytes that it moves for a parameter.
+    """
 
     title: str
     packages: tuple[str, ...]
     make: Callable[[Workload], Made]
+    moved: int = MOVED
 
 
+HALVES = ours_flat(is_bfloat16=True, state_dtype="bfloat16")
 TABLE = {
-    "fastoptim-flat": Contender("fastoptim flat", (), ours_flat),
+    "fastoptim-flat": Contender("fastoptim flat", (), ours_flat()),
+    "fastoptim-bf16": Contender("fastoptim flat, all bfloat16", ("ml_dtypes",), HALVES, 7 * 2),
+    "fastoptim-8bit": Contender("fastoptim flat, state of 8 bits", (), ours_flat(state_dtype="8bit"), 3 * 4 + 4),
     "fastoptim": Contender("fastoptim dict (Numba arrays)", (), ours("numba")),
     "fastoptim-torch": Contender("fastoptim dict (torch tensors)", ("torch",), ours("torch")),
     "fastoptim-cupy": Contender("fastoptim dict (CuPy arrays)", ("cupy",), ours("cupy")),

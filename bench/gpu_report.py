@@ -10,20 +10,22 @@ SCALES = (("s", 1.0), ("ms", 1e3), ("us", 1e6))
 Figure = dict[str, Any]
 
 
-def figure(work: str, contender: str, title: str, elements: int, arrays: int, measured: Mapping[str, Any]) -> Figure:
-    """One contender on one workload, with the bandwidth that it comes to.
+def figure(
+    work: str, contender: str, title: str, elements: int, arrays: int, measured: Mapping[str, Any], moved: int = MOVED
+) -> Figure:
+    """One contender on one workload, with the bandwidth that it comes to, as it moves so many bytes for an element.
 
     The time that counts is the GPU's own, or for a contender on streams of its own that of an update after another.
     """
     seconds = measured["gpu_seconds"] or measured["wall_seconds"]
-    moved = MOVED * elements
     return {
-        "work": work, "contender": contender, "title": title, "elements": elements, "arrays": arrays, "bytes": moved,
+        "work": work, "contender": contender, "title": title, "elements": elements, "arrays": arrays,
+        "bytes": moved * elements,
         **measured,
         "seconds": seconds,
         "clock": "events" if measured["gpu_seconds"] else "wall",
-        "gb_per_s": moved / seconds / 1e9,
-        "copy_gb_per_s": moved / measured["copy_seconds"] / 1e9,
+        "gb_per_s": moved * elements / seconds / 1e9,
+        "copy_gb_per_s": moved * elements / measured["copy_seconds"] / 1e9,
     }  # fmt: skip
 
 

@@ -139,12 +139,12 @@ class Optimizer(Algorithm):
                 such arrays: their names are their positions, 0, 1, 2, ...
             grads: the same names (others are ignored) to arrays of the same shapes. A list or tuple is as long as that
                 of the parameters. On the CPU, the arrays are of NumPy, or anything that `np.asarray` takes without a
-                copy; on a GPU, of the parameters' dtypes. A gradient may be its parameter
+                copy; on a GPU, of float64 as their parameters, or of less bits. A gradient may be its parameter
                 itself. Where it is None, that parameter and its state are left as they are, and do not count the step.
                 Names that are `frozen` may be missing.
-            shadow: names of `params` to arrays of bfloat16, float16 or float32 of the same shapes, on the CPU: the new
-                parameters are rounded to them in the same pass. So large models are trained whose passes forwards and
-                backwards take less bits than their parameters.
+            shadow: names of `params` to arrays of bfloat16, float16 or float32 of the same shapes, where the parameters
+                are: the new parameters are rounded to them in the same pass. So large models are trained whose passes
+                forwards and backwards take less bits than their parameters.
             stream: on a GPU, one of Numba, CuPy or torch, or its address; by default the parameters' own, where their
                 library names it, or else the default stream. Nothing here waits for the GPU, but for `skip_nonfinite`.
 

@@ -232,11 +232,11 @@ def test_the_machine():
 
 SIMULATED = """
 from bench import gpu_checks
-from bench.gpu_contenders import ours, ours_flat
+from bench.gpu_contenders import HALVES, ours, ours_flat
 from bench.workloads import Workload
 print(gpu_checks.bits(65)["bytes_that_differ"])
 print(gpu_checks.launches([(3,), (2, 2)])["launches"])
-for make in ours_flat, ours("numba"), ours("numba", 2):
+for make in ours_flat(), HALVES, ours_flat(state_dtype="8bit"), ours("numba"), ours("numba", 2):
     made = make(Workload("", "", [(3, 5), (5,)]))
     made.step()
     made.step()

@@ -47,12 +47,8 @@ def word_loader(storages: Sequence[Storage], width: int) -> Callable[..., Any]:
             for operand, storage in enumerate(storages):
                 pointer = _pointer(context, builder, values, operand, storage, width)
                 vector = builder.load(pointer, align=_align(storage, width))
-                vectors.append(builder.bitcast(vector, _elements(context, storage, width)))
-            lanes = [
-                vectors if width == 1 else [builder.extract_element(x, I32(lane)) for x in vectors]
-                for lane in range(width)
-            ]
-            tuples = [context.make_tuple(builder, element, lane) for lane in lanes]
+                vectors.append(_unpacked(builder, vector, storage, width))
+            tuples = [context.make_tuple(builder, element, lane) for lane in zip(*vectors, strict=True)]
             return context.make_tuple(builder, signature.return_type, tuples)
 
         return types.UniTuple(element, width)(types.UniTuple(types.int64, operands), types.int64), generate
@@ -89,10 +85,8 @@ def word_storer(
                 storage = storages[operand]
                 pointer = _pointer(context, builder, values, operand, storage, width)
                 own = [builder.extract_value(values[2], (lane, column)) for lane in range(width)]
-                vector = own[0] if width == 1 else _elements(context, storage, width)(ir.Undefined)
-                for lane, word in enumerate(own if width > 1 else []):
-                    vector = builder.insert_element(vector, word, I32(lane))
-                builder.store(builder.bitcast(vector, pointer.type.pointee), pointer, align=_align(storage, width))
+                vector = _packed(builder, own, storage, pointer.type.pointee)
+                builder.store(vector, pointer, align=_align(storage, width))
             if zero_grads:
                 pointer = _pointer(context, builder, values, GRAD, storages[GRAD], width)
                 builder.store(pointer.type.pointee(None), pointer, align=_align(storages[GRAD], width))
@@ -190,20 +184,44 @@ def _align(storage: Storage, width: int) -> int:
     return storage.itemsize * width
 
 
-def _elements(context: Any, storage: Storage, width: int) -> Any:
-    """The type of `width` words."""
-    word = context.get_value_type(_number(storage.word))
-    return word if width == 1 else ir.VectorType(word, width)
+def _is_packed(storage: Storage, width: int) -> bool:
+    """Whether a vector is accessed as one integer: of narrow words, the compiler would make several accesses."""
+    return storage.itemsize < 4 and 1 < width <= 8 // storage.itemsize
+
+
+def _unpacked(builder: Any, vector: Any, storage: Storage, width: int) -> list[Any]:
+    """The words of a vector."""
+    if width == 1:
+        return [vector]
+    if not _is_packed(storage, width):
+        return [builder.extract_element(vector, I32(lane)) for lane in range(width)]
+    bits = 8 * storage.itemsize
+    return [builder.trunc(builder.lshr(vector, vector.type(lane * bits)), ir.IntType(bits)) for lane in range(width)]
+
+
+def _packed(builder: Any, words: Sequence[Any], storage: Storage, kind: Any) -> Any:
+    """The reverse: a vector of a type of LLVM."""
+    if len(words) == 1:
+        return words[0]
+    if not _is_packed(storage, len(words)):
+        vector = kind(ir.Undefined)
+        for lane, word in enumerate(words):
+            vector = builder.insert_element(vector, word, I32(lane))
+        return vector
+    vector = kind(0)
+    for lane, word in enumerate(words):
+        part = builder.shl(builder.zext(word, kind), kind(lane * 8 * storage.itemsize))
+        vector = builder.or_(vector, part)
+    return vector
 
 
 def _pointer(context: Any, builder: Any, values: Any, operand: int, storage: Storage, width: int) -> Any:
-    """A pointer to an operand's elements; `values` begins with all addresses and the number of the first element.
-
-    Vectors of narrow words are accessed as words of 32 bits: PTX has no vector of more than four.
-    """
-    elements, nbytes = _elements(context, storage, width), storage.itemsize * width
-    if storage.itemsize < 4 <= nbytes:
-        elements = I32 if nbytes == 4 else ir.VectorType(I32, nbytes // 4)
+    """A pointer to an operand's elements; `values` begins with all addresses and the number of the first element."""
+    word = context.get_value_type(_number(storage.word))
+    if _is_packed(storage, width):
+        elements = ir.IntType(8 * storage.itemsize * width)
+    else:
+        elements = word if width == 1 else ir.VectorType(word, width)
     byte = builder.mul(values[1], values[1].type(storage.itemsize))
     address = builder.add(builder.extract_value(values[0], operand), byte)
     return builder.inttoptr(address, elements.as_pointer(addrspace=1))
