@@ -32,8 +32,8 @@ class Plan:
         fused: the options that the pass includes.
         stages: those of a step, with the options included.
         matrix_stages: those of matrices.
-        copying_stages: those of parameters that are rounded to other arrays, or whose rests are kept; none where there
-            are no such.
+        copying_stages, copying_matrix_stages: those of parameters that are rounded to other arrays, or whose rests are
+            kept; none where there are no such.
         has_masters: whether parameters of 16 bits have masters.
         is_kahan: whether what parameters of 16 bits lose is kept.
         is_usual: whether it is for calls of `update` without anything else.
@@ -91,6 +91,7 @@ class Plan:
         self.stages, self.matrix_stages = self._with_options(stages, fused), self._with_options(matrix_stages, fused)
         has_copies = self.has_masters or shadows or self.is_kahan
         self.copying_stages = self._with_options(stages, copying) if has_copies else []
+        self.copying_matrix_stages = self._with_options(matrix_stages, copying) if has_copies else []
         self.per_array: PerArray = self.stages[-1].per_array
         is_by_place = bool(matrix_stages) or fused.stochastic or values["state_dtype"] == EIGHT_BITS
         self.by_array, self.in_order = self.per_array.is_summed or is_by_place, len(stages) > 1 or is_by_place
@@ -123,7 +124,15 @@ class Plan:
 
     def is_like(self, other: "Plan") -> bool:
         """Whether steps that were bound for one plan are good for the other."""
-        names = "stages", "matrix_stages", "copying_stages", "needs_norm", "capturable", "is_plain"
+        names = (
+            "stages",
+            "matrix_stages",
+            "copying_stages",
+            "copying_matrix_stages",
+            "needs_norm",
+            "capturable",
+            "is_plain",
+        )
         others = [{**plan.name_patterns, "frozen": ()} for plan in (self, other)]  # no step has frozen names
         return others[0] == others[1] and all(getattr(self, name) == getattr(other, name) for name in names)
 

@@ -161,18 +161,26 @@ class Binder(NamedTuple):
     def _parts(self, segments: list[Segment], store: StateStore) -> list[Part]:
         """The segments that follow the rule, those that have one more operand, and each matrix that does not."""
         algorithm, plan = self.algorithm, self.plan
-        if algorithm.matrices is None:
-            copying = [i for i, each in enumerate(segments) if each.extra]
-            plain = [i for i, each in enumerate(segments) if not each.extra]
-            parts = [Part(plain, plan.stages)] if plain or not copying else []
-            return [*parts, Part(copying, plan.copying_stages)] if copying else parts
-        names = [next(iter(each.parts)) for each in segments]
-        found = [i for i, name in enumerate(names) if algorithm.is_matrix(name, segments[i].param.shape)]
-        parts = [Part([i for i in range(len(segments)) if i not in found], plan.stages)]
-        scalars = plan.stages[-1].kernels.scalar_names
+        names, matrices = [next(iter(each.parts), None) for each in segments], algorithm.matrices
+        found = [
+            i
+            for i, each in enumerate(segments)
+            if matrices is not None and algorithm.is_matrix(names[i], each.param.shape)
+        ]
+        others = [i for i in range(len(segments)) if i not in found]
+        plain, copying = ([i for i in others if bool(segments[i].extra) == has_copy] for has_copy in (False, True))
+        parts = [Part(plain, plan.stages)] if plain or not copying else []
+        parts += [Part(copying, plan.copying_stages)] if copying else []
         for i in found:
-            state = {slot: store.views[slot].get(names[i]) for slot in algorithm.matrices.slots}
-            parts.append(Part([i], plan.matrix_stages, MatrixStep(algorithm.matrices.function, state, scalars)))
+            assert matrices is not None
+            state = {slot: store.views[slot].get(names[i]) for slot in matrices.slots}
+            master, rest = (
+                own[names[i]] if own is not None and names[i] in own else None
+                for own in (store.beside.master, store.beside.compensation)
+            )
+            step = MatrixStep(matrices.function, state, plan.stages[-1].kernels.scalar_names, master, rest)
+            stages = plan.copying_matrix_stages if segments[i].extra else plan.matrix_stages
+            parts.append(Part([i], stages, step))
         return parts
 
     def _segments(

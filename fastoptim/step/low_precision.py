@@ -45,16 +45,9 @@ def check_precision(
     if shadow is not None and plan.is_kahan:
         raise ValueError("shadow: expected None, or another rounding than 'kahan'")
     halves = [info.is_half for info in params.values()]
-    is_on = {
-        "shadow: expected None": shadow is not None,
-        "master: expected None": plan.has_masters and any(halves),
-        "state_dtype: expected None": store.format.dtype is not None,
-        "rounding: expected another than 'kahan'": plan.is_kahan and any(halves),
-    }
     owner = type(algorithm).__name__
-    for text in [text for text, each in is_on.items() if each]:
-        if plan.matrix_stages:
-            raise TypeError(f"{text}, as {owner} updates matrices by a function")
+    if plan.matrix_stages and store.format.dtype is not None:
+        raise TypeError(f"state_dtype: expected None, as {owner} updates matrices by a function")
     has_two_parts = (plan.has_masters or plan.is_kahan) and any(halves) and not all(halves)
     if has_two_parts and any(stage.is_over_all for stage in plan.stages[:-1]):
         name = [*params][halves.index(False)]
