@@ -29,6 +29,9 @@ Of an optimizer:
     state_dict(), load_state_dict(d), to(device), warmup(params), memory(params)
     kernels.cpu, kernels.cuda       the kernels themselves, to be called from your own compiled code
 
+Embeddings:
+    Rows(indices, values)           a gradient of some rows: update costs what these rows cost
+
 Flat buffers and files:
     flatten(params)                 a dict of arrays as a FlatDict: views of one buffer, the fastest way
     save(path, params, opt)         one safetensors file
@@ -78,6 +81,7 @@ from fastoptim.algorithms.schedule_free_sgd import ScheduleFreeSGD
 from fastoptim.algorithms.sgd import SGD
 from fastoptim.algorithms.soap import SOAP
 from fastoptim.arrays.flat import FlatDict, flatten
+from fastoptim.arrays.rows import Rows
 from fastoptim.arrays.tensors import from_dlpack
 from fastoptim.kernels.cuda.driver import cuda_info
 from fastoptim.kernels.matrices import Matrices
@@ -124,6 +128,7 @@ __all__ = [
     "RAdam",
     "RMSprop",
     "Reduction",
+    "Rows",
     "Rprop",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",

@@ -84,7 +84,8 @@ class Optimizer(Algorithm):
     def state(self) -> Mapping[str, Mapping[Any, Array]]:
         """The state by slot and name: `opt.state["m"]["W1"]` is a view of the parameter's shape and dtype.
 
-        With `state_dtype="8bit"`, what has codes is read into a new array of float32, which is read-only.
+        With `state_dtype="8bit"`, what has codes is read into a new array of float32. What is written into it is
+        lost; on the CPU it is read-only.
         """
         self._stepper.use_slots(self.stored_slots)
         return self._stepper.store.views
@@ -139,7 +140,8 @@ class Optimizer(Algorithm):
                 such arrays: their names are their positions, 0, 1, 2, ...
             grads: the same names (others are ignored) to arrays of the same shapes. A list or tuple is as long as that
                 of the parameters. On the CPU, the arrays are of NumPy, or anything that `np.asarray` takes without a
-                copy; on a GPU, of float64 as their parameters, or of less bits. A gradient may be its parameter
+                copy; on a GPU, of float64 if the parameter is, or else of float32 or less bits. Or it is `Rows`, the
+                gradient of some rows, on the CPU. A gradient may be its parameter
                 itself. Where it is None, that parameter and its state are left as they are, and do not count the step.
                 Names that are `frozen` may be missing.
             shadow: names of `params` to arrays of bfloat16, float16 or float32 of the same shapes, where the parameters

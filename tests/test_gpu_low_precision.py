@@ -327,6 +327,45 @@ def test_other_shadows_from_call_to_call():
         assert_alike(mine, theirs)
 
 
+def test_a_shadow_that_becomes_a_gradient_is_refused():
+    room = GPU.sent(np.zeros(64, F4))
+    params, shadow, opt = sent({"w": np.ones(16, F4)}), {"w": room[:16]}, Adam()
+    opt.update(params, {"w": room[32:48]}, shadow=shadow)
+    with pytest.raises(ValueError, match=r"shadow\['w'\] and grads\['w'\] share memory"):
+        opt.update(params, {"w": room[8:24]}, shadow=shadow)
+    assert opt.iter == 1
+
+
+@pytest.mark.parametrize(
+    "options", [{"master": "float32"}, {"rounding": "kahan"}, {"ema": 0.5, "accumulate": 2}], ids=str
+)
+@pytest.mark.parametrize("shape", [(4, 5), (3, 4, 5)])
+def test_an_optimizer_of_arrays_in_another_order_moves(options, shape):
+    """What lasts lies in C order then, as parameters on a GPU do."""
+    host = {"W": np.asfortranarray(arrays(0, [BFLOAT16], {"W": shape})["W"])}
+    one, other = Adam(lr=0.1, **options), Adam(lr=0.1, **options)
+    expected = copy.deepcopy(host)
+    for opt, params in (one, host), (other, expected):
+        for call in range(3):
+            opt.update(params, arrays(call, [BFLOAT16], {"W": shape}))
+    one.to("cuda")
+    assert_same_saved(one, other)
+    on_gpu = sent({name: np.ascontiguousarray(p) for name, p in host.items()})
+    for call in range(3):
+        one.update(on_gpu, sent(arrays(call, [BFLOAT16], {"W": shape})))
+        other.update(expected, arrays(call, [BFLOAT16], {"W": shape}))
+    assert_same_bits(GPU.read(on_gpu["W"]), np.ascontiguousarray(expected["W"]))
+
+
+def test_masters_begin_where_vectors_do():
+    """However odd the arrays before them are."""
+    params = sent(arrays(0, [BFLOAT16], {"b": (10,), "W": (8, 8)}))
+    opt = Adam(master="float32", ema=0.5)
+    opt.update(params, params)
+    for kept in opt.masters, opt.averages:
+        assert not any(GPU.address(array) % 16 for array in kept.values())
+
+
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 from fastoptim.arrays.devices import memory_of
 from fastoptim.arrays.info import check_array, dtype_names
 from fastoptim.arrays.layout import Kind, Layout
-from fastoptim.arrays.memory import HOST, Array, Memory
+from fastoptim.arrays.memory import HOST, Array, Memory, copy_from
 from fastoptim.arrays.named import ByName, by_name
 from fastoptim.kernels.storage import storage_of
 
@@ -66,10 +66,15 @@ class FlatDict(Mapping[Any, Array]):
         return self if memory is self.memory else self.copied_to(memory)
 
     def copied_to(self, memory: Memory) -> "FlatDict":
-        """A copy in a memory."""
-        other = FlatDict(self.layout, memory)
-        for mine, copied in zip(self.arrays, other.arrays, strict=True):
-            memory.write(copied, self.memory.read(mine))
+        """A copy in a memory. On a GPU, all arrays lie in C order."""
+        if memory is HOST or self.layout.is_in_order:
+            other = FlatDict(self.layout, memory)
+            for mine, copied in zip(self.arrays, other.arrays, strict=True):
+                memory.write(copied, self.memory.read(mine))
+            return other
+        other = FlatDict(self.layout.in_order, memory)
+        for name, array in self.items():
+            copy_from(self.memory.read(array), other[name], memory)
         return other
 
     def __copy__(self) -> "FlatDict":
@@ -178,7 +183,7 @@ def extended(flat: FlatDict | None, like: Layout | None, kinds: Mapping[Any, Kin
     elif flat is not None and wanted == known:
         layout = flat.layout
     else:
-        layout = Layout(wanted)
+        layout = Layout(wanted, memory.alignment)
     if flat is not None and flat.layout is layout:
         return flat
     larger = FlatDict(layout, memory)

@@ -55,19 +55,22 @@ class GpuMemory:
         """Copy numbers from the host into an array."""
         if array.size:
             word = _word(array.dtype)
-            cuda.synchronize()  # streams of others do not wait for the default one, nor it for them
-            array.view(word).copy_to_device(np.asarray(numbers, array.dtype).view(word))
-            cuda.synchronize()
+            with self.at(array):
+                cuda.synchronize()  # streams of others do not wait for the default one, nor it for them
+                array.view(word).copy_to_device(np.asarray(numbers, array.dtype).view(word))
+                cuda.synchronize()
 
     def read(self, array: Any) -> Array:
         """The numbers of an array, on the host, when all that the GPU was asked to do before is done."""
-        dtype = described(array, "array", is_number=False).dtype
-        cuda.synchronize()
-        if not hasattr(array, "copy_to_host"):  # of another library
-            array = cuda.as_cuda_array(array)
-        if not array.size:
-            return np.zeros(array.shape, dtype)
-        numbers: Array = np.asarray(array.view(_word(dtype)).copy_to_host()).view(dtype)
+        found = described(array, "array", is_number=False)
+        dtype = found.dtype
+        if not found.size:
+            return np.zeros(found.shape, dtype)
+        with self.at(array):
+            cuda.synchronize()
+            if not hasattr(array, "copy_to_host"):  # of another library
+                array = cuda.as_cuda_array(array)
+            numbers: Array = np.asarray(array.view(_word(dtype)).copy_to_host()).view(dtype)
         return numbers
 
     def copy(self, pairs: Iterable[tuple[Any, Any]]) -> None:
@@ -81,19 +84,20 @@ class GpuMemory:
             return
         device = device_of(found[0][0].address)
         alike = [pair for pair in found if pair[0].dtype == pair[1].dtype]
-        cuda.synchronize()
-        if alike:
-            targets, sources = ([(each.address, each.nbytes) for each in side] for side in zip(*alike, strict=True))
-            transfer.copy(targets, sources, device)
         others = [pair for pair in found if pair[0].dtype != pair[1].dtype]
-        for dtypes in dict.fromkeys((target.dtype, source.dtype) for target, source in others):
-            rows = [
-                (target.address, source.address, target.size)
-                for target, source in others
-                if (target.dtype, source.dtype) == dtypes
-            ]
-            transfer.convert(rows, storage_of(dtypes[0]), storage_of(dtypes[1]), device)
-        cuda.synchronize()
+        with cuda.gpus[device]:
+            cuda.synchronize()
+            if alike:
+                targets, sources = ([(each.address, each.nbytes) for each in side] for side in zip(*alike, strict=True))
+                transfer.copy(targets, sources, device)
+            for dtypes in dict.fromkeys((target.dtype, source.dtype) for target, source in others):
+                rows = [
+                    (target.address, source.address, target.size)
+                    for target, source in others
+                    if (target.dtype, source.dtype) == dtypes
+                ]
+                transfer.convert(rows, storage_of(dtypes[0]), storage_of(dtypes[1]), device)
+            cuda.synchronize()
 
     def clear(self, arrays: Iterable[Any], stream: Any = None) -> None:
         """Set arrays to zero, in the order of a stream."""
@@ -105,6 +109,11 @@ class GpuMemory:
     def wait(self) -> None:
         """Wait until all is done that the current GPU was asked to do."""
         cuda.synchronize()
+
+    def at(self, array: Any) -> AbstractContextManager[Any]:
+        """Within it, new arrays are on the GPU that an array with elements is on."""
+        context: AbstractContextManager[Any] = cuda.gpus[device_of(pointer(array))]
+        return context
 
     def current(self, infos: Iterable[TensorInfo]) -> AbstractContextManager[Any]:
         """Within it, new arrays are on the GPU that these are on."""

@@ -39,13 +39,19 @@ Kind = tuple[np.dtype[Any], tuple[int, ...], tuple[int, ...]]  # an array's dtyp
 
 
 class Layout:
-    """Where each name lies: shared by all `FlatDict`s that one update can take together. One buffer for each dtype."""
+    """Where each name lies: shared by all `FlatDict`s that one update can take together. One buffer for each dtype.
 
-    def __init__(self, arrays: Mapping[Any, Kind]) -> None:
+    Args:
+        arrays: dtype, shape and order of axes by name.
+        alignment: bytes that each array begins at a multiple of; 1 for no gaps between them.
+    """
+
+    def __init__(self, arrays: Mapping[Any, Kind], alignment: int = 1) -> None:
         self.slices: dict[Any, Slice] = {}
         self.sizes: dict[np.dtype[Any], int] = {}
         for name, (dtype, shape, axes) in arrays.items():
             offset = self.sizes.setdefault(dtype, 0)
+            offset += -offset % max(1, alignment // dtype.itemsize)
             self.slices[name] = own = Slice(dtype, shape, axes, list(self.sizes).index(dtype), offset)
             self.sizes[dtype] = offset + own.size
 
@@ -53,6 +59,16 @@ class Layout:
     def kinds(self) -> dict[Any, Kind]:
         """Each name's dtype, shape and order of axes."""
         return {name: own[:3] for name, own in self.slices.items()}
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether all arrays lie in C order."""
+        return all(own.axes == tuple(range(len(own.shape))) for own in self.slices.values())
+
+    @property
+    def in_order(self) -> "Layout":
+        """The same with all arrays in C order."""
+        return Layout({name: (own.dtype, own.shape, tuple(range(len(own.shape)))) for name, own in self.slices.items()})
 
 
 def kind_of(info: TensorInfo) -> Kind:

@@ -45,6 +45,9 @@ class Memory(Protocol):
     def wait(self) -> None:
         """Wait until all is done that a GPU was asked to do."""
 
+    def at(self, array: Any) -> AbstractContextManager[Any]:
+        """Within it, new arrays are on the device that an array with elements is on."""
+
     def current(self, infos: Iterable[Any]) -> AbstractContextManager[Any]:
         """Within it, new arrays are on the device that these are on."""
 
@@ -96,6 +99,10 @@ class HostMemory:
 
     def wait(self) -> None:
         """There is nothing to wait for."""
+
+    def at(self, array: Array) -> AbstractContextManager[Any]:
+        """There is one device."""
+        return nullcontext()
 
     def current(self, infos: Iterable[Any]) -> AbstractContextManager[Any]:
         """There is one device."""

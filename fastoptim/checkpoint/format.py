@@ -1,7 +1,7 @@
 """What a checkpoint file says.
 
-The file holds the arrays "params/<name>", "slots/<slot>/<name>" and "ema/<name>", "master/<name>",
-"compensation/<name>", "gradients/<name>"; where a slot has codes of 8 bits, also "scales/<slot>/<name>". So any reader
+The file holds the arrays "params/<name>", "slots/<slot>/<name>", "ema/<name>", "master/<name>", "compensation/<name>",
+"gradients/<name>" and "row_steps/<name>"; where a slot has codes of 8 bits, also "scales/<slot>/<name>". So any reader
 of safetensors finds the parameters. Its `__metadata__` has two entries: "fastoptim", a JSON text with everything that
 is not an array, and "crc32", eight hexadecimal digits. They are zlib's CRC-32 of the header that `header` makes with
 zeros for these digits, and of the arrays in the order of `in_order`. The checksum finds damage. It is not a signature,
@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 FORMAT = 1
-CODES = {"uint8": "U8", "float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"}  # by names of dtypes
+# By names of dtypes.
+CODES = {"uint8": "U8", "int32": "I32", "float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"}
 # Their arrays are called group/name; those of slots and their scales are slots/slot/name.
-GROUPS = ("params", "ema", "master", "compensation", "gradients")
+GROUPS = ("params", "ema", "master", "compensation", "gradients", "row_steps")
 SLOTTED = ("slots", "scales")
-OPTIONAL = ("master", "compensation", "scales")  # groups that a file without such arrays does not name
+OPTIONAL = ("master", "compensation", "row_steps", "scales")  # groups that a file without such arrays does not name
 HEADER_LIMIT = 100_000_000  # bytes that the safetensors package reads
 POSITIONS = 10**9  # more arrays than any list has
 DEPTH_LIMIT = 100  # of nested lists and dicts

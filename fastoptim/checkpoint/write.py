@@ -14,6 +14,7 @@ from fastoptim.arrays.flat import FlatDict
 from fastoptim.arrays.info import check_array, on_gpu
 from fastoptim.arrays.memory import HOST, Array
 from fastoptim.arrays.named import ByName, by_name
+from fastoptim.arrays.tensors import is_torch_bfloat16, of_torch_bfloat16
 from fastoptim.checkpoint import pieces
 from fastoptim.checkpoint.files import replacing
 from fastoptim.checkpoint.format import (
@@ -31,6 +32,8 @@ from fastoptim.checkpoint.format import (
 )
 from fastoptim.checkpoint.stored import StoredArray
 from fastoptim.kernels.codes import BYTES
+
+STEPS = np.dtype(np.int32)  # of rows
 
 
 def save(path: str | os.PathLike[str], params: ByName, opt: Any = None, **metadata: Any) -> None:
@@ -117,22 +120,25 @@ def _described(params: Any, opt: Any, metadata: dict[str, Any]) -> tuple[dict[st
                 raise TypeError(f"{what}: expected names that are {expected}, got {name!r}")
             if not by_position and any("\ud800" <= character <= "\udfff" for character in name):
                 raise ValueError(f"{what}: the name is no valid Unicode")
-            arrays[f"{group}/{name}"] = _on_host(array, what, may_be_coded=group.startswith("slots/"))
+            of_integers = BYTES if group.startswith("slots/") else STEPS if group == "row_steps" else None
+            arrays[f"{group}/{name}"] = _on_host(array, what, of_integers)
     if state is not None:
         check_json(state, "state")
     document |= {group: list(groups.get(group, ())) for group in GROUPS if group in groups or group not in OPTIONAL}
     return arrays, json.dumps(document, separators=(",", ":"))
 
 
-def _on_host(array: Any, what: str, may_be_coded: bool) -> Array:
+def _on_host(array: Any, what: str, of_integers: np.dtype[Any] | None) -> Array:
+    """An array of floats, or of these integers, as one of NumPy."""
     if isinstance(array, StoredArray):  # from one file to another
         return np.asarray(array)
     if on_gpu(array):
         for method in "copy_to_host", "get", "cpu":  # of Numba, CuPy and torch
             if hasattr(array, method):
-                array = np.asarray(getattr(array, method)())
+                array = getattr(array, method)()
+                array = of_torch_bfloat16(array) if is_torch_bfloat16(array) else np.asarray(array)
                 break
-    if not (may_be_coded and isinstance(array, np.ndarray) and array.dtype == BYTES):
+    if not (of_integers is not None and isinstance(array, np.ndarray) and array.dtype == of_integers):
         check_array(array, what)
     return np.asarray(array)
 

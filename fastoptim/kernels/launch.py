@@ -24,9 +24,9 @@ from fastoptim.kernels.rule import fingerprint
 Array = np.ndarray[Any, Any]
 
 SIGNATURE = types.void(*(types.int64,) * 4)
-FIELDS = (
-    5  # words of a launch: the pass, its table, its scalars, the work there is, and the work that a share is cut by
-)
+# Words of a launch: the pass, its table, its scalars, the work there is, and the work that a share is cut by.
+PASS, PASS_TABLE, SCALARS, WORK, SHARE = range(5)
+FIELDS = 5
 
 
 class Pass:
@@ -129,20 +129,24 @@ class Launch(NamedTuple):
 
 
 class Launches:
-    """Calls of passes, one after another, each on as many threads as pay."""
+    """Calls of passes, one after another, each on as many threads as pay.
+
+    Attributes:
+        words: of each call, which `run_changed` reads anew.
+    """
 
     def __init__(self, launches: list[Launch], serial_limit: int) -> None:
-        self._words = np.array([launch[:FIELDS] for launch in launches], np.int64).reshape(-1, FIELDS)
-        self._address = int(self._words.ctypes.data)
+        self.words: Array = np.array([launch[:FIELDS] for launch in launches], np.int64).reshape(-1, FIELDS)
+        self._address = int(self.words.ctypes.data)
         self._elements = [launch.elements for launch in launches]
         self._keys = [(launch.address, launch.kind) for launch in launches]
         self._limit = serial_limit
         self.is_serial = all(elements <= serial_limit for elements in self._elements)
 
-    def compile(self) -> None:
-        """Have the launchers ready, so that `run` cannot fail."""
+    def compile(self, is_changing: bool = False) -> None:
+        """Have the launchers ready, so that `run` cannot fail, nor `run_changed` if the calls are changing ones."""
         run_serial.compile((types.int64, types.int64))
-        if not self.is_serial:
+        if not self.is_serial or is_changing:
             run_parallel.compile((types.int64, types.int64))
 
     @property
@@ -154,10 +158,17 @@ class Launches:
         """Make all calls."""
         if self.is_serial:  # then every microsecond counts
             run_serial(self._address, len(self._elements))
+        else:
+            self.run_changed(self._elements)
+
+    def run_changed(self, elements: Sequence[int]) -> None:
+        """Make all calls, which are of so many elements now."""
+        if max(elements, default=0) <= self._limit:
+            run_serial(self._address, len(elements))
             return
-        for i, elements in enumerate(self._elements):
+        for i, own in enumerate(elements):
             launch = self._address + i * FIELDS * WORD
-            if elements <= self._limit:
+            if own <= self._limit:
                 run_serial(launch, 1)
             else:
-                threads.run(run_serial, run_parallel, launch, self._keys[i], elements)
+                threads.run(run_serial, run_parallel, launch, self._keys[i], own)

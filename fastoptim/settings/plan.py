@@ -1,6 +1,6 @@
 """The plan of a step: the options to fuse with the rule, and the numbers of each kind of name."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fastoptim.kernels.fuse import Fused
@@ -67,7 +67,7 @@ class Plan:
         shadows: bool = False,
         ask: Callable[[Numbers, int, Carry], tuple[Any, Carry]] = numbers_of,
     ) -> None:
-        groups, self._ask = values["groups"] or {}, ask
+        groups, self._ask, self._fields = values["groups"] or {}, ask, tuple(fields)
         self.patterns, self.frozen = tuple(groups), values["frozen"]
         of_fields = {name: values[name] for name, field in fields.items() if isinstance(field, Patterns)}
         self.name_patterns: dict[str, tuple[str, ...]] = {"groups": self.patterns, **of_fields}
@@ -166,6 +166,54 @@ class Plan:
         finally:
             values.update(kept)
         return rows
+
+    def values_at(self, numbers: Numbers, group: int, step: int) -> list[Any]:
+        """The values of all fields of the names in a group, as schedules say after so many steps.
+
+        Raises:
+            ValueError: a schedule returns a wrong number.
+        """
+        own = vars(numbers)
+        if group or self._scheduled:
+            own = self._varied[0].at(step, own) if self._scheduled else own
+            own = self._varied[group].at(step, own) if group else own
+        return [own[name] for name in self._fields]
+
+    def rows_of(
+        self, numbers: Numbers, group: int, step: int, made: Iterable[int], divisor: float, carry: Carry
+    ) -> Iterator[tuple[int, list[float], Carry]]:
+        """The numbers of several steps of a group, all with the values that hold after `step` steps.
+
+        Args:
+            numbers: what makes them.
+            group: its number.
+            step: what schedules are asked for.
+            made: how many steps were made before each.
+            divisor: what the gradients are divided by.
+            carry: what is carried into the first of them, and on from each to the next.
+
+        Yields:
+            of each: how many were made before, the numbers, and what is carried on.
+
+        Raises:
+            ValueError: a schedule changes the numbers of an optimizer that carries some from step to step.
+            WrongScalarsError: `scalars` returns something else than the rule's numbers.
+        """
+        if carry is not None and self._scheduled:
+            raise ValueError(
+                f"{self._scheduled[0]}: expected no schedule, as {type(numbers).__name__} carries numbers from step to "
+                "step, and rows count their own steps"
+            )
+        values, own = vars(numbers), self.values_at(numbers, group, step)
+        kept = {name: values[name] for name in self._names}
+        try:
+            values.update({name: value for name, value in zip(self._fields, own, strict=True) if name in kept})
+            for count in made:
+                row: list[float] = []
+                _, carry = self._add_scalars(row, numbers, self._varied[group], count + 1, carry, divisor)
+                yield count, row, carry
+        finally:
+            values.update(kept)
 
     def row_at(self, numbers: Numbers, t: int) -> list[float]:
         """The numbers of step `t`, where names do not differ and nothing is scheduled.

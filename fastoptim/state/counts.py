@@ -3,6 +3,9 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
 
+import numpy as np
+
+from fastoptim.arrays.memory import Array
 from fastoptim.settings.carry import Carry, carried
 from fastoptim.state.saved import count, counts, mapping
 
@@ -45,11 +48,13 @@ class StepCounts:
         skipped: how many calls made no step, as their gradients were not all finite.
         version: changes whenever a name changes its cohort.
         on_gpu: the counter of a capturable optimizer, which counts instead once there is one.
+        of_rows: of parameters that have had gradients of some rows, the steps of each row, int32 `(rows,)`.
     """
 
     def __init__(self, carry: Carry = None) -> None:
         self.skipped = self.version = 0
         self.on_gpu: GpuCounter | None = None
+        self.of_rows: dict[Any, Array] = {}
         self._carry = carry
         self._cohorts: dict[Any, Cohort] = {}
 
@@ -131,6 +136,8 @@ class StepCounts:
         if self._carry is not None:
             as_data = list if isinstance(self._carry, tuple) else float  # what a file gives back
             saved["carry"] = {name: as_data(cohort.carry) for name, cohort in self._cohorts.items()}
+        if self.of_rows:
+            saved["row_steps"] = dict(self.of_rows)
         return saved
 
     def load(self, saved: Mapping[str, Any]) -> "StepCounts":
@@ -155,6 +162,7 @@ class StepCounts:
         for key, members in together.items():
             loaded._cohorts |= dict.fromkeys(members, Cohort(*key, members))
         loaded._cohorts = {name: loaded._cohorts[name] for name in steps}  # in the order saved
+        loaded.of_rows = _steps_of_rows(saved.get("row_steps", {}), steps)
         return loaded
 
     def _carries(self, saved: Any, steps: Mapping[Any, int]) -> dict[Any, Carry]:
@@ -180,3 +188,22 @@ class StepCounts:
 
 def _restored(carry: Carry, saved: dict[str, Any]) -> StepCounts:
     return StepCounts(carry).load(saved)
+
+
+def _steps_of_rows(saved: Any, steps: Mapping[Any, int]) -> dict[Any, Array]:
+    """How many steps each row has made, by name, as copies.
+
+    Raises:
+        TypeError, ValueError: these are no counts, or there are more of a row than of its name.
+    """
+    found = dict[Any, Array]()
+    for name, array in mapping(saved, "row_steps").items():
+        what, own = f"state dict: row_steps[{name!r}]", np.asarray(array)
+        if own.dtype.kind not in "iu" or own.ndim != 1:
+            raise TypeError(f"{what}: expected integers (rows,), got {own.dtype} {own.shape}")
+        if name not in steps:
+            raise ValueError(f"{what}: expected a name that steps has, too")
+        if own.size and not 0 <= own.min() <= own.max() <= steps[name]:
+            raise ValueError(f"{what}: expected counts in [0, {steps[name]}], got {own.min()} to {own.max()}")
+        found[name] = own.astype(np.int32)
+    return found

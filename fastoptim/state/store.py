@@ -1,6 +1,7 @@
 """All arrays that last: an optimizer's slots, and what is beside them."""
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -231,15 +232,23 @@ class StateStore:
 
     def with_slots(self, slots: tuple[str, ...]) -> "StateStore":
         """The same parameters with other slots: what is new is zero."""
-        blocks = [new_block(self.format, slots, *block[1:], self.memory) for block in self.blocks]
+        with self._here:
+            blocks = [new_block(self.format, slots, *block[1:], self.memory) for block in self.blocks]
         kept = [(row, self.slots.index(slot)) for row, slot in enumerate(slots) if slot in self.slots]
         for new, block in zip(blocks, self.blocks, strict=True):
             self.memory.copy((new.rows[row], block.rows[old]) for row, old in kept)
         return self.but(slots=slots, blocks=blocks)
 
+    @property
+    def _here(self) -> AbstractContextManager[Any]:
+        """Within it, new arrays are where the store's are."""
+        rows = [row for block in self.blocks for row in block.rows if row.size]
+        return self.memory.at(rows[0]) if rows else nullcontext()
+
     def with_format(self, format: StateFormat) -> "StateStore":
         """The same numbers, rounded to another format of the slots."""
-        return self._copied(self.but(format=format, slices={}, blocks=(), unplaced=()), self.memory, flat=False)
+        with self._here:
+            return self._copied(self.but(format=format, slices={}, blocks=(), unplaced=()), self.memory, flat=False)
 
     def _copied(self, empty: "StateStore", memory: Memory, flat: bool) -> "StateStore":
         """The slots' numbers in an empty store. They lie in C order there until the next step says otherwise."""

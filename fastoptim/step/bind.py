@@ -1,16 +1,20 @@
 """Binds two dicts of arrays: looks at everything, lays it out, and changes nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import repeat
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fastoptim.arrays.devices import info_of, memory_of
 from fastoptim.arrays.flat import FlatDict
-from fastoptim.arrays.info import TensorInfo, on_gpu
+from fastoptim.arrays.info import TensorInfo, host_info, on_gpu
 from fastoptim.arrays.layout import Layout
 from fastoptim.arrays.memory import HOST, Memory
 from fastoptim.arrays.overlap import check_apart
-from fastoptim.kernels.storage import Storage, computed_in, storage_of
+from fastoptim.arrays.rows import Rows
+from fastoptim.kernels.rows import STEP
+from fastoptim.kernels.storage import Storage, computed_in, is_stored, storage_of
 from fastoptim.settings.algorithm import Algorithm
 from fastoptim.settings.plan import Plan
 from fastoptim.settings.rows import Kind
@@ -22,6 +26,8 @@ from fastoptim.step.checks import as_gradient, as_param, check_names, check_zero
 from fastoptim.step.host import HostEngine
 from fastoptim.step.low_precision import beside, check_precision
 from fastoptim.step.matrix_step import MatrixStep
+from fastoptim.step.row_checks import check_options_of_rows, check_rows
+from fastoptim.step.row_numbers import RowNumbers, RowSteps
 from fastoptim.step.segments import Segment
 from fastoptim.step.staged import Scratch
 from fastoptim.step.tables import Part
@@ -55,7 +61,10 @@ def given(params: Mapping[Any, Any], grads: Mapping[Any, Any]) -> Given:
     names = tuple(name for name, grad in found.items() if grad is not None)
     own, gradients = tuple(params[name] for name in names), tuple(found[name] for name in names)
     if not any(map(on_gpu, (*params.values(), *gradients))):
-        own, gradients = tuple(map(as_param, own, names)), tuple(map(as_gradient, gradients, names))
+        own = tuple(map(as_param, own, names))
+        gradients = tuple(
+            g if type(g) is Rows else as_gradient(g, name) for g, name in zip(gradients, names, strict=True)
+        )
     if type(params) is FlatDict and type(grads) is FlatDict and params.layout is grads.layout:
         return Given(names, own, gradients, params.layout, (params.arrays, grads.arrays))
     return Given(names, own, gradients, None, ((), ()))
@@ -83,34 +92,49 @@ class Binder(NamedTuple):
         known = self.steps.search(call.names, call.params, call.grads, self.counts.version)
         if known is not None and takes_shadow(known, shadow):
             return known
-        own, gradients = infos_of(call.names, call.params, call.grads)
+        rows = self._rows_of(call)
+        # The checks of such a gradient are those of `check_rows`. Its parameter stands in its place here.
+        dense = (p if name in rows else g for name, p, g in zip(*call[:3], strict=True))
+        own, gradients = infos_of(call.names, call.params, tuple(dense))
         infos = dict(zip(call.names, own, strict=True))
         for name, info in infos.items():
             self.store.check(name, info.as_computed, self.algorithm.state_shape)
         zeroing = self.plan.fused.zero_grads
         if zeroing:
             check_zeroed(call.names, gradients)
-        check_apart(call.names, own, gradients, zeroing)
+        check_rows(rows, infos, zeroing)
+        apart = [
+            host_info(rows[name].values) if name in rows else g for name, g in zip(call.names, gradients, strict=True)
+        ]
+        check_apart(call.names, own, apart, zeroing)
         on_device = any(map(on_gpu, call.params))
         memory = memory_of("cuda") if on_device else self.store.memory if not call.names else HOST
         check_precision(self.algorithm, self.plan, self.store, infos, shadow)
+        check_options_of_rows(self.algorithm, self.plan, self.store, {name: infos[name] for name in rows})
         shadows: list[TensorInfo] = []
         if shadow is not None:
             shadows = shadows_of(shadow, call.names, own)
             for label, others in ("params", own), ("grads", gradients):
                 check_apart(call.names, shadows, others, labels=("shadow", label), may_be_same=False)
         with memory.current(own):
-            return self._bound(call, own, gradients, shadows, memory)
+            return self._bound(call, own, gradients, shadows, memory, rows)
 
     def _bound(
-        self, call: Given, own: list[TensorInfo], gradients: list[TensorInfo], shadows: list[TensorInfo], memory: Memory
+        self,
+        call: Given,
+        own: list[TensorInfo],
+        gradients: list[TensorInfo],
+        shadows: list[TensorInfo],
+        memory: Memory,
+        rows_of: Mapping[Any, Rows],
     ) -> Found:
         """A step for arrays that have passed every check."""
         is_whole = call.layout is not None and len(call.names) == len(call.layout.slices)
         there = beside(self.plan, dict(zip(call.names, own, strict=True)))
         infos = {name: info.as_computed for name, info in zip(call.names, own, strict=True)}
+        gradients = [infos[name] if name in rows_of else grad for name, grad in zip(call.names, gradients, strict=True)]
         shapes = self.algorithm.state_shape
-        is_simple = not (self.plan.by_array or self.plan.shadows or there.keys() - {"ema"})
+        is_simple = not (self.plan.by_array or self.plan.shadows or there.keys() - {"ema"} or rows_of)
         like = call.layout if is_whole and is_simple else None
         grown = self.store.including(infos, memory, shapes, like, there, in_order=self.plan.in_order)
         kinds, rows = self._kinds(infos)
@@ -121,7 +145,10 @@ class Binder(NamedTuple):
         key: Any = like if segments is not None else call.names
         if segments is None:
             segments = self._segments(call.names, own, gradients, shadows, rows, grown.store)
-        engine = self._engine(segments, kinds, grown.store, memory)
+        engine = self._engine(segments, kinds, grown.store, memory, rows_of)
+        for each in engine.rows:
+            taken = each.take(rows_of[each.name], call.params)
+            assert taken, "it has passed every check"
         own_arrays = dict(zip(call.names, call.params, strict=True))
         beginning = [(array, own_arrays[name]) for name, array in grown.fresh]
         has_clip_coef, version = self.plan.fused.clip_norm, self.counts.version
@@ -137,10 +164,45 @@ class Binder(NamedTuple):
         rows = [kinds.setdefault((cohorts[name], groups[name]), len(kinds)) for name in params]
         return list(kinds), rows
 
-    def _engine(self, segments: list[Segment], kinds: list[Kind], store: StateStore, memory: Memory) -> Engine:
+    def _rows_of(self, call: Given) -> dict[Any, Rows]:
+        """The gradients of some rows; and those of all, of parameters whose rows have their own steps by now."""
+        found = dict[Any, Rows]()
+        for name, grad in zip(call.names, call.grads, strict=True):
+            if type(grad) is Rows:
+                found[name] = grad
+            elif name in self.counts.of_rows:
+                if on_gpu(grad):
+                    raise TypeError(f"params[{name!r}]: expected it on the CPU, where its rows count their steps")
+                if grad.ndim and is_stored(grad.dtype):
+                    found[name] = Rows(np.arange(len(grad)), grad)
+        return found
+
+    def _row_steps(self, name: Any, segment: Segment, kinds: Sequence[Kind]) -> RowSteps:
+        """What tells a parameter's rows apart. They have made the steps of the name, if none of them has its own."""
+        cohort, group = kinds[segment.row]
+        steps = self.counts.of_rows.get(name)
+        if steps is None:
+            steps = np.full(segment.param.shape[0], cohort.count, STEP)
+        elif len(steps) != segment.param.shape[0]:
+            raise ValueError(
+                f"params[{name!r}]: its shape is {segment.param.shape}, but the optimizer has counted steps of "
+                f"{len(steps)} rows"
+            )
+        width = self.plan.stages[-1].kernels.scalar_count
+        return RowSteps(steps, RowNumbers(group, width, segment.dtype, type(self.algorithm).carry))
+
+    def _engine(
+        self,
+        segments: list[Segment],
+        kinds: list[Kind],
+        store: StateStore,
+        memory: Memory,
+        rows_of: Mapping[Any, Rows],
+    ) -> Engine:
         plan, row_count = self.plan, max(len(kinds), 1)
         if memory is HOST:
-            return HostEngine(segments, self._parts(segments, store), row_count, plan.needs_norm, self.scratch)
+            parts = self._parts(segments, store, kinds, rows_of)
+            return HostEngine(segments, parts, row_count, plan.needs_norm, self.scratch)
         if plan.matrix_stages:
             raise TypeError(f"{type(self.algorithm).__name__} updates matrices on the CPU: expected arrays of NumPy")
         from fastoptim.step.counter import StepCounter  # these need the package numba-cuda
@@ -156,10 +218,15 @@ class Binder(NamedTuple):
                 counter = StepCounter(kinds[0][0].count if kinds else 0, device)
             dtypes = {each.dtype for each in segments}
             counter.fill(self.algorithm.hyperparameters(), dtypes, lambda t: plan.row_at(self.algorithm, t))
-        return GpuEngine(segments, self._parts(segments, store), row_count, plan.needs_norm, counter)
+        return GpuEngine(segments, self._parts(segments, store, kinds, rows_of), row_count, plan.needs_norm, counter)
 
-    def _parts(self, segments: list[Segment], store: StateStore) -> list[Part]:
-        """The segments that follow the rule, those that have one more operand, and each matrix that does not."""
+    def _parts(
+        self, segments: list[Segment], store: StateStore, kinds: Sequence[Kind], rows_of: Mapping[Any, Rows]
+    ) -> list[Part]:
+        """The segments that follow the rule, those that have one more operand, and some that are apart.
+
+        These are matrices that do not follow the rule, and parameters with gradients of some rows.
+        """
         algorithm, plan = self.algorithm, self.plan
         names, matrices = [next(iter(each.parts), None) for each in segments], algorithm.matrices
         found = [
@@ -167,7 +234,8 @@ class Binder(NamedTuple):
             for i, each in enumerate(segments)
             if matrices is not None and algorithm.is_matrix(names[i], each.param.shape)
         ]
-        others = [i for i in range(len(segments)) if i not in found]
+        by_row = [i for i, name in enumerate(names) if name in rows_of]
+        others = [i for i in range(len(segments)) if i not in {*found, *by_row}]
         plain, copying = ([i for i in others if bool(segments[i].extra) == has_copy] for has_copy in (False, True))
         parts = [Part(plain, plan.stages)] if plain or not copying else []
         parts += [Part(copying, plan.copying_stages)] if copying else []
@@ -181,6 +249,9 @@ class Binder(NamedTuple):
             step = MatrixStep(matrices.function, state, plan.stages[-1].kernels.scalar_names, master, rest)
             stages = plan.copying_matrix_stages if segments[i].extra else plan.matrix_stages
             parts.append(Part([i], stages, step))
+        for i in by_row:
+            stages = plan.copying_stages if segments[i].extra else plan.stages
+            parts.append(Part([i], stages, rows=self._row_steps(names[i], segments[i], kinds)))
         return parts
 
     def _segments(

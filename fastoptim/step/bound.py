@@ -56,6 +56,15 @@ class Engine(Protocol):
     def run(self, params: Arrays = (), grads: Arrays = (), stream: Any = None) -> None:
         """Update all parameters and state in place."""
 
+    @property
+    def rows(self) -> Sequence[Any]:
+        """The parameters that may have gradients of some rows."""
+
+    def set_row_numbers(
+        self, algorithm: Numbers, plan: Plan, kinds: Sequence[Kind], divisor: float, clip_coef: float | None
+    ) -> None:
+        """Have the numbers that rows of parameters need, each those of its own step."""
+
     def statistics(self) -> Mapping[Any, Statistics]:
         """What was measured in the last run, by name."""
 

@@ -51,6 +51,7 @@ def as_gradient(grad: Any, name: Any) -> Any:
         return np.asarray(grad)
     if not _is_array(grad):
         hint = "; pass np.asarray(x)" if isinstance(grad, int | float) else ""
+        hint = "; for some rows, pass fastoptim.Rows(indices, values)" if isinstance(grad, tuple) else hint
         raise TypeError(f"{what}, got {type(grad).__name__}{hint}")
     try:
         array = _as_array(grad)
@@ -112,8 +113,7 @@ def infos_of(
         if there and computed_in(info.dtype) != computed_in(param.dtype):
             expected = "float64" if param.dtype == FLOAT64.dtype else "float32 or less bits"
             raise TypeError(
-                f"{what}: expected {expected}, as its parameter is {param.dtype} and nothing is converted on a GPU; "
-                f"got {info.dtype}"
+                f"{what}: expected {expected}, as its parameter is {param.dtype} and on a GPU; got {info.dtype}"
             )
         if not is_stored(info.dtype):
             expected = f"{what}: expected an array of dtype {EXPECTED}"
@@ -163,6 +163,8 @@ def shadows_of(shadow: Any, names: Sequence[Any], params: Sequence[TensorInfo]) 
             raise TypeError(f"{what}: expected an array on the {'GPU' if there else 'CPU'}, as its parameter is")
         info = info_of(shadow[name], what)
         check_like(info._replace(dtype=param.dtype), what, param.dtype, param.shape)
+        if info.size and info.device != param.device:
+            raise ValueError(f"{what}: expected it on GPU {param.device}, as its parameter, got GPU {info.device}")
         if computed_in(info.dtype) != computed_in(param.dtype):
             raise TypeError(
                 f"{what}: expected float32 or less bits, as its parameter is {param.dtype}, got {info.dtype}"

@@ -19,6 +19,8 @@ from fastoptim.kernels.measures import Statistics
 from fastoptim.kernels.stages import Elementwise, Measured
 from fastoptim.kernels.storage import Storage
 from fastoptim.kernels.table import GRAD, PARAM
+from fastoptim.settings.plan import Plan
+from fastoptim.settings.rows import Kind, Numbers
 from fastoptim.step.array_sums import ArraySums, StatisticsOf
 from fastoptim.step.bound import Arrays
 from fastoptim.step.counter import StepCounter
@@ -90,6 +92,7 @@ class GpuEngine:
 
     memory = GPU
     is_simple = False
+    rows = ()  # gradients of some rows are for the CPU
     clips_itself = True
 
     def __init__(
@@ -105,6 +108,8 @@ class GpuEngine:
         self._zero_grads = kernels.fused.zero_grads
         self._params, self._grads = [each.param for each in segments], [each.grad for each in segments]
         self._shadows = {i: each.shadow for i, each in enumerate(segments) if each.shadow is not None}
+        self._shadow_references: dict[int, Callable[[], Any]] = {}
+        self._is_shadow_apart = True  # from the parameters and gradients of the last call
         self._shadow_columns = {i: len(segments[i].storages) - 1 for i in self._shadows}
         self._references: list[Callable[[], Any]] = [_nothing] * (2 * count)  # to arrays with these addresses
         infos = [*self._params, *self._grads]
@@ -170,6 +175,7 @@ class GpuEngine:
                 return False
             self._params, self._grads = found[:count], found[count:]
             self._write_addresses()
+            self._is_shadow_apart = False
         self._references = [_reference(array) for array in (*params, *grads)]
         return True
 
@@ -186,6 +192,9 @@ class GpuEngine:
         """Whether other arrays for the rounded parameters are like those before; if so, their addresses are taken."""
         new = {}
         for i, before in self._shadows.items():
+            if self._shadow_references.get(i, _nothing)() is shadow[i] and pointer(shadow[i]) == before.address:
+                new[i] = before
+                continue
             if not on_gpu(shadow[i]):
                 return False
             try:
@@ -196,15 +205,16 @@ class GpuEngine:
             if (info.dtype, info.shape, info.is_aligned, info.is_writeable, info.device) != expected:
                 return False
             new[i] = info
-        if new != self._shadows:
+        if new != self._shadows or not self._is_shadow_apart:
             infos = [*new.values()]
             try:
                 for others in self._params, self._grads:
                     check_apart(range(len(infos)), infos, others, may_be_same=False)
             except ValueError:
                 return False
-            self._shadows = new
+            self._shadows, self._is_shadow_apart = new, True
             self._write_addresses()
+        self._shadow_references = {i: _reference(shadow[i]) for i in new}
         return True
 
     def plain_calls(self) -> tuple[Callable[..., None], Callable[[], None]]:
@@ -214,6 +224,11 @@ class GpuEngine:
     def statistics(self) -> dict[Any, Statistics]:
         """What was measured in the last run, by name: this waits for the GPU."""
         return {name: x for table in self._tables for name, x in table.statistics().items()}
+
+    def set_row_numbers(
+        self, algorithm: Numbers, plan: Plan, kinds: Sequence[Kind], divisor: float, clip_coef: float | None
+    ) -> None:
+        """There are none."""
 
     def check_stream(self, stream: Any) -> None:
         """Refuse what is no stream.

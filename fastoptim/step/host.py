@@ -14,8 +14,11 @@ from fastoptim.kernels.measures import Statistics
 from fastoptim.kernels.reduce import Norm
 from fastoptim.kernels.reduce import Part as NormPart
 from fastoptim.kernels.table import GRAD
+from fastoptim.settings.plan import Plan
+from fastoptim.settings.rows import Kind, Numbers
 from fastoptim.step.bound import Arrays
 from fastoptim.step.bound_matrix import BoundMatrix
+from fastoptim.step.bound_rows import BoundRows
 from fastoptim.step.packer import Packer
 from fastoptim.step.segments import Segment, norm_order
 from fastoptim.step.staged import Scratch, StagedCopies, set_cell
@@ -58,29 +61,57 @@ class HostEngine:
                 grads[i] = self._expected(i, segment, segment.grad, table, row, GRAD)
                 if segment.shadow is not None:
                     shadows[i] = self._expected(i, segment, segment.shadow, table, row, len(segment.storages) - 1)
-        plain = [t for t, part in zip(self._tables, parts, strict=True) if part.matrix is None]
+        plain = [t for t, part in zip(self._tables, parts, strict=True) if part.matrix is None and part.rows is None]
+        self.rows = [
+            BoundRows(part.members[0], segments[part.members[0]], table, part.rows, needs_norm)
+            for table, part in zip(self._tables, parts, strict=True)
+            if part.rows is not None
+        ]
+        for each in self.rows:  # its gradient is looked at for itself
+            grads[each.index] = NO_GRADIENT._replace(cell=self._unused)
         self._launches = Launches([x for table in plain for each in table.launches for x in each], SERIAL_LIMIT)
         self._matrices = [
             BoundMatrix(part.members[0], segments[part.members[0]], part.matrix, table, kernels.scalar_count)
             for table, part in zip(self._tables, parts, strict=True)
             if part.matrix is not None
         ]
-        self._norm = Norm(self._norm_parts(segments, grads)) if needs_norm else None
-        each = range(len(segments))
-        self._guard = Guard([params[i] for i in each], [grads[i] for i in each], self._zero_grads)
+        self._parts_of_norm = self._norm_parts(segments, grads) if needs_norm else []
+        self._norm = Norm([part for _, part in self._parts_of_norm]) if needs_norm else None
+        every = range(len(segments))
+        self._guard = Guard([params[i] for i in every], [grads[i] for i in every], self._zero_grads)
         # Whether arrays are like those that the step was bound for; if so, their addresses are taken.
-        self.accept: Callable[[Arrays, Arrays], bool] = self._guard.accept
+        self.accept: Callable[[Arrays, Arrays], bool] = self._accept_rows if self.rows else self._guard.accept
         others = [[_like(getattr(x, side), self._unused) for x in segments] for side in ("param", "grad")]
-        written = [shadows[i] for i in each if i in shadows]
+        written = [shadows[i] for i in every if i in shadows]
         self._shadow_guards = [Guard(written, other, zeroing=True) for other in others] if written else []
-        self.is_simple = not (self._staged or self._matrices)
+        self.is_simple = not (self._staged or self._matrices or self.rows)
         self._launches.compile()
         for matrix in self._matrices:
             matrix.compile()
+        for each in self.rows:
+            each.compile()
+        self._row_calls = Launches([call for each in self.rows for call in each.new_calls()], SERIAL_LIMIT)
+        self._row_calls.compile(is_changing=True)
         compile_guard()
         self._staged.compile()
         if self._norm is not None:
             self._norm.compile()
+
+    def _accept_rows(self, params: Arrays, grads: Arrays) -> bool:
+        """The same, where some gradients may be of some rows."""
+        dense = list(grads)
+        for each in self.rows:
+            dense[each.index] = EMPTY
+        if not self._guard.accept(params, tuple(dense)):
+            return False
+        return all(each.take(grads[each.index], params) for each in self.rows)
+
+    def set_row_numbers(
+        self, algorithm: Numbers, plan: Plan, kinds: Sequence[Kind], divisor: float, clip_coef: float | None
+    ) -> None:
+        """Have the numbers that rows of parameters need, each those of its own step. For errors see `BoundRows`."""
+        for each in self.rows:
+            each.set_numbers(algorithm, plan, kinds, divisor, clip_coef)
 
     def _expected(
         self, i: int, segment: Segment, info: TensorInfo, table: StepTable, row: int, column: int
@@ -99,15 +130,19 @@ class HostEngine:
         guards = zip(self._shadow_guards, (params, grads), strict=False)  # none where no name takes part
         return all(guard.accept(shadow, others) for guard, others in guards)
 
-    def _norm_parts(self, segments: Sequence[Segment], grads: dict[int, Expected]) -> list[NormPart]:
-        """Where the norm finds the gradients. It reads them in C order: others are copied for it."""
-        cells = []
+    def _norm_parts(self, segments: Sequence[Segment], grads: dict[int, Expected]) -> list[tuple[int, NormPart]]:
+        """Where the norm finds the gradient of each segment. It reads them in C order: others are copied for it."""
+        own, cells = {each.index: each for each in self.rows}, []
         for i, (segment, info) in enumerate((each, each.grad) for each in segments):
+            if i in own:
+                cells.append(own[i].gradient_cell)
+                continue
             in_order = info.is_dense(tuple(range(len(info.shape))))
             dtype, cell = segment.storages[GRAD].dtype, grads[i].cell
             direct = info.dtype == dtype and in_order and info.is_aligned
             cells.append(cell if direct else self._staged.in_order(i, cell, info, dtype))
-        return [NormPart(cells[i], byte, size, segments[i].storages[GRAD]) for i, byte, size in norm_order(segments)]
+        order = norm_order(segments)
+        return [(i, NormPart(cells[i], byte, size, segments[i].storages[GRAD])) for i, byte, size in order]
 
     def plain_calls(self) -> tuple[Callable[..., None], Callable[[], None]]:
         """For steps that are made often: what takes the numbers as its arguments, and what runs the step."""
@@ -137,6 +172,13 @@ class HostEngine:
         """The norm of all gradients together, divided by `divisor`."""
         assert self._norm is not None
         self._staged.gather(params, grads)
+        if self.rows:
+            for each in self.rows:
+                each.sum()
+            sizes = {each.index: each.elements for each in self.rows}  # others than in the last call
+            parts = [part._replace(size=sizes.get(i, part.size)) for i, part in self._parts_of_norm]
+            self._norm = Norm(parts)
+            self._norm.compile()
         return self._norm.measure() / divisor
 
     def statistics(self) -> dict[Any, Statistics]:
@@ -153,7 +195,18 @@ class HostEngine:
         self._launches.run()
         for matrix in self._matrices:
             matrix.run(params[matrix.index], self._numbers)
+        if self.rows:
+            elements: list[int] = []
+            for i, each in enumerate(self.rows):
+                elements += each.write_calls(self._row_calls.words[3 * i :])
+            self._row_calls.run_changed(elements)
+            for each in self.rows:
+                each.finish(self._zero_grads)
         self._staged.scatter(params, grads, self._zero_grads)
+
+
+NO_GRADIENT = Expected(np.dtype(np.float32), (0,), (4,), 0, needs_alignment=False)
+EMPTY = np.zeros(0, np.float32)
 
 
 def _like(info: TensorInfo, cell: int) -> Expected:

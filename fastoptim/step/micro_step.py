@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastoptim.arrays.flat import FlatDict
+from fastoptim.arrays.rows import Rows
 from fastoptim.settings.algorithm import Algorithm
 from fastoptim.step.accumulate import Accumulator
 from fastoptim.step.checks import check_names
@@ -32,6 +33,11 @@ def micro_step(
     plan = stepper.plan(algorithm, accumulates=True, shadows=shadow is not None)
     params, grads = stepper.taking_part(plan, params, grads)  # with all names: a part of them may make a step
     check_names(params, grads)
+    for name in params:
+        if type(grads[name]) is Rows:
+            raise TypeError(
+                f"grads[{name!r}]: expected a gradient of all rows, as accumulate sums whole arrays; got Rows"
+            )
     if type(grads) not in (dict, FlatDict):
         grads = {name: grads[name] for name in params}  # once: a mapping may compute what is looked up
     sums = accumulator.including(params)

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from fastoptim.arrays.memory import Memory
+from fastoptim.arrays.rows import Rows
 from fastoptim.kernels.measures import Statistics
 from fastoptim.kernels.reduce import clip_coef
 from fastoptim.settings.algorithm import Algorithm
 from fastoptim.settings.carry import Carry
 from fastoptim.settings.plan import Plan
-from fastoptim.settings.rows import Rows
+from fastoptim.settings.rows import Rows as NumberRows
 from fastoptim.settings.state_format import StateFormat
 from fastoptim.state.counts import StepCounts
 from fastoptim.state.shaped import ShapedState
@@ -165,7 +166,7 @@ class Stepper:
         """
         return Binder(algorithm, plan, self.store, self.counts, BoundSteps(), self._scratch).bind(params, params)
 
-    def rows(self, algorithm: Algorithm, plan: Plan, found: Found, divisor: float) -> Rows:
+    def rows(self, algorithm: Algorithm, plan: Plan, found: Found, divisor: float) -> NumberRows:
         """The numbers of a step, looked at before it is made.
 
         Raises:
@@ -183,7 +184,7 @@ class Stepper:
         found: Found,
         divisor: float,
         stream: Any,
-        rows: Rows | None = None,
+        rows: NumberRows | None = None,
         asked: Sequence[str] | None = None,
         shadow: Mapping[Any, Any] | None = None,
     ) -> bool:
@@ -220,7 +221,7 @@ class Stepper:
             if plan.skip_nonfinite and not math.isfinite(norm):
                 nonfinite = counted(step.key, params, grads, engine.memory, plan.statistics if asked is None else asked)
                 if plan.fused.zero_grads:  # or gradients that are added to would be nan for ever
-                    engine.memory.clear(grads, stream)
+                    engine.memory.clear([x.values if type(x) is Rows else x for x in grads], stream)
                 self.norm = norm
                 self.counts.skipped += 1
                 self.measured = (nonfinite,)
@@ -229,6 +230,8 @@ class Stepper:
                 coef = clip_coef(norm, plan.clip_norm)
         if rows is not None:
             step.set_rows(rows, coef)
+        if engine.rows:
+            engine.set_row_numbers(algorithm, plan, step.kinds, divisor, coef)
         if not step.is_kept:  # nothing can be refused any more
             self._keep(step, plan)
         if norm is not None:
@@ -248,6 +251,9 @@ class Stepper:
         self.store = store
         self.counts.add(cohort for cohort, _ in step.kinds)
         self.counts.on_gpu = step.engine.counter
+        if new := {each.name: each.own.steps for each in step.engine.rows if each.name not in self.counts.of_rows}:
+            self.steps.clear()  # from now on, a gradient of all rows counts a step for each of them
+            self.counts.of_rows |= new
         step.was_kept(plan.is_plain and self.counts.is_plain)
         self.steps.keep(step, self.counts.version)
 

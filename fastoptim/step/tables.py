@@ -15,6 +15,7 @@ from fastoptim.kernels.storage import Storage
 from fastoptim.kernels.table import END, GRAD, PARAM, SCALAR_ROW, columns
 from fastoptim.step.array_sums import ArraySums, StatisticsOf
 from fastoptim.step.matrix_step import MatrixStep
+from fastoptim.step.row_numbers import RowSteps
 from fastoptim.step.segments import Segment, storage_groups
 
 
@@ -25,11 +26,13 @@ class Part(NamedTuple):
         members: their numbers.
         stages: of a step, with the options.
         matrix: what is between the stages, where it is a matrix that does not follow the rule.
+        rows: what its rows have, where it may have a gradient of some of them; then there is one member.
     """
 
     members: Sequence[int]
     stages: Sequence[Any]
     matrix: MatrixStep | None = None
+    rows: RowSteps | None = None
 
 
 def table_of(
@@ -90,6 +93,11 @@ class StepTable:
             self._sums = ArraySums(self._table, groups, last.per_array, max(stage.values for stage in part.stages))
             groups, common = self._sums.groups, self._sums.order_of(own)
         self.launches: list[list[Launch]] = [stage.launches(groups, common) for stage in part.stages]
+
+    @property
+    def columns(self) -> int:
+        """How many columns the table has."""
+        return int(self._table.shape[1])
 
     def cell(self, row: int, column: int) -> int:
         """The address of a cell."""

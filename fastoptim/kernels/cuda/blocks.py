@@ -12,7 +12,16 @@ from fastoptim.kernels.chunks import chunk_finder, random_numbers
 from fastoptim.kernels.codes import CODED
 from fastoptim.kernels.cuda.coded import TEAM, coded_update, fma_count
 from fastoptim.kernels.cuda.compile import Source
-from fastoptim.kernels.cuda.memory import INT64, alignment, cuda, device_function, reader, vector_width, writer
+from fastoptim.kernels.cuda.memory import (
+    INT64,
+    SIMULATED,
+    alignment,
+    cuda,
+    device_function,
+    reader,
+    vector_width,
+    writer,
+)
 from fastoptim.kernels.cuda.numbers import element_loader, element_storer, for_kernels
 from fastoptim.kernels.cuda.reduce import add_pairwise
 from fastoptim.kernels.cuda.rows import FLOAT64, array_numbers, row_finder, step_numbers
@@ -116,6 +125,8 @@ def _sums_of_codes(kernels: BlockKernels, storages: tuple[Storage, ...]) -> Call
     """
     written, values, dtype = len(kernels.written), kernels.values, storages[PARAM].computed
     own_bits, element = random_numbers(storages, kernels.fused), for_kernels(kernels.element)
+    # Then the elements of two threads are never dealt out to the same sum.
+    assert SIMULATED or TEAM * vector_width(storages) == LANES
     are_aligned, pieces = alignment(storages, vector_width(storages)), PART // CODED
     update, places, step = coded_update(storages, element, kernels.written, own_bits, kernels.zero_grads, are_aligned)
     summed, write_lanes = select(tuple(range(written, written + values))), lanes_writer(values)

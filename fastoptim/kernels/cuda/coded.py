@@ -23,7 +23,7 @@ from fastoptim.kernels.unroll import unrolled
 
 Function = Callable[..., Any]
 TEAM = 1 if SIMULATED else 32  # threads: a warp, whose threads can look into each other's registers
-LANES = CODED // TEAM  # elements that a thread has of a block
+OWN = CODED // TEAM  # elements of a block that a thread has
 ALL_THREADS = 0xFFFFFFFF
 
 
@@ -62,8 +62,8 @@ def coded_update(
         are_aligned: `(addresses, i) -> ` whether vectors of all operands that begin at element `i` are aligned.
     """
     width = vector_width(storages)
-    places = tuple(i // width * TEAM * width + i % width for i in range(LANES))
-    scales_at, update_lanes = scales_reader(storages), updated_lanes(element, LANES)
+    places = tuple(i // width * TEAM * width + i % width for i in range(OWN))
+    scales_at, update_lanes = scales_reader(storages), updated_lanes(element, OWN)
     load_all = _in_vectors(element_loader(storages, width), places[::width])
     load_each = _one_by_one(element_loader(storages, 1), places)
     largest_of, write_scales = _largest(storages, written, places), _scales_writer(storages, written, bool(own_bits))
@@ -79,7 +79,9 @@ def coded_update(
         in_vectors = size == CODED and are_aligned(addresses, start)
         lanes = load_all(addresses, first, scales) if in_vectors else load_each(addresses, first, scales, behind - 1)
         updated = update_lanes(lanes, numbers)
-        factors = write_scales(addresses, start, thread, largest_of(updated, first, behind))
+        largest = largest_of(updated, first, behind)
+        _wait_for_team()  # all of them have read the scales that are written now
+        factors = write_scales(addresses, start, thread, largest)
         words = narrow(updated, first + offset, key, factors)
         if in_vectors:
             store_all(addresses, first, words)
@@ -123,7 +125,7 @@ def _stored_one_by_one(store: Function, places: Sequence[int]) -> Function:
 
 def fma_count(storages: Sequence[Storage], written: Sequence[int]) -> int:
     """How many fused multiply-adds decode and encode the lanes of a thread: in vectors, and one by one."""
-    return LANES * (2 * sum(x.codes is not None for x in storages) + len(_coded(storages, written)))
+    return OWN * (2 * sum(x.codes is not None for x in storages) + len(_coded(storages, written)))
 
 
 def _coded(storages: Sequence[Storage], written: Sequence[int]) -> list[tuple[int, int, Codes]]:
@@ -168,6 +170,12 @@ def _of_team(bits: Any) -> Any:
         bits = max(bits, cuda.shfl_xor_sync(ALL_THREADS, bits, distance))
         distance >>= 1
     return bits
+
+
+@device_function
+def _wait_for_team() -> None:
+    if not SIMULATED:
+        cuda.syncwarp()
 
 
 def _scales_writer(storages: Sequence[Storage], written: Sequence[int], is_random: bool) -> Function:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastoptim.kernels.cuda.arrays import INTERFACE, described, device_of
-from fastoptim.kernels.cuda.coded import fma_count
+from fastoptim.kernels.cuda.coded import TEAM, fma_count
 from fastoptim.kernels.cuda.compile import Source
 from fastoptim.kernels.cuda.launch import DeviceScalars, GpuGroup, Launch, Loaded, addresses_of, stream_address
 from fastoptim.kernels.cuda.loops import build
@@ -83,6 +83,10 @@ class CudaKernels:
                 self._loaded[key] = Loaded(source.function, source.signature, group.device)
         loaded, size = self._loaded[key], int(segments[-1, END]) if group.arrays else 0
         threads = grid[1] if grid else THREADS
+        if threads % TEAM and any(storage.codes for storage in group.storages):
+            raise ValueError(
+                f"grid: expected a multiple of {TEAM} threads, as these share a block of codes; got {threads}"
+            )
         tile = threads * VECTORS * vector_width(group.storages)
         words = np.array([group.table, group.arrays, tile, group.clip_coef], np.int64)
         last = addresses_of(segments[-1:])  # the order of the columns is that of the kernel's arguments

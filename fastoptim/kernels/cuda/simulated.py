@@ -37,7 +37,7 @@ def _copy(function: Any, made: dict[Any, Function]) -> Function:
 
 def _replaced(value: Any, made: dict[Any, Function]) -> Any:
     """What stands for a variable of a function."""
-    if isinstance(value, Hashable) and value in STAND_INS:
+    if callable(value) and isinstance(value, Hashable) and value in STAND_INS:
         return STAND_INS[value]
     if value is math:
         return np

@@ -1,0 +1,78 @@
+"""The gradient of some rows of a parameter, as an embedding has it."""
+
+from typing import Any
+
+import numpy as np
+
+from fastoptim.arrays.memory import Array
+from fastoptim.kernels.storage import EXPECTED, is_stored
+
+INT64 = np.dtype(np.int64)
+
+
+class Rows:
+    """The gradient of some rows of a parameter: `values[i]` is that of `param[indices[i]]`, and all others are zero.
+
+    `opt.update(params, {"E": fastoptim.Rows(indices, values)})` costs what these rows cost. What happens to the other
+    rows is up to the option `sparse`. An index may occur several times: the gradients of a row are summed in the order
+    in which they appear.
+
+    Args:
+        indices: integers `(k,)` of any dtype, from 0 on.
+        values: floats `(k, ...)`, with the parameter's axes behind the first one. They may be of any dtype that
+            gradients have. Arrays that are not contiguous are copied.
+
+    Attributes:
+        indices: int64 `(k,)`, contiguous.
+        values: `(k, ...)`, contiguous.
+
+    Raises:
+        TypeError: the indices are no integers, or the values no floats.
+        ValueError: there are more of one than of the other.
+    """
+
+    __slots__ = ("indices", "values")
+
+    def __init__(self, indices: Any, values: Any) -> None:
+        own, numbers = np.asarray(indices), np.asarray(values)
+        if own.dtype.kind not in "iu" and own.size:
+            raise TypeError(f"Rows: indices: expected integers, got {own.dtype}")
+        if own.ndim != 1:
+            raise ValueError(f"Rows: indices: expected the shape (k,), got {own.shape}")
+        if not is_stored(numbers.dtype):
+            raise TypeError(f"Rows: values: expected dtype {EXPECTED}, got {numbers.dtype}")
+        if numbers.shape[:1] != own.shape:
+            raise ValueError(f"Rows: values: expected ({own.size}, ...), one row for each index; got {numbers.shape}")
+        if own.dtype == np.uint64 and own.size and own.max() > np.iinfo(np.int64).max:
+            raise ValueError(f"Rows: indices: expected numbers below 2**63, got {own.max()}")
+        self.indices: Array = np.ascontiguousarray(own, INT64)
+        self.values: Array = numbers if numbers.flags.c_contiguous else np.ascontiguousarray(numbers)
+
+    @classmethod
+    def of(cls, matrix: Any) -> "Rows":
+        """The rows of a sparse matrix of SciPy (CSR, COO or another format) that have elements, as dense rows.
+
+        Raises:
+            TypeError: it is no sparse matrix.
+        """
+        if not hasattr(matrix, "tocsr"):
+            raise TypeError(f"Rows.of: expected a sparse matrix of scipy.sparse, got {type(matrix).__name__}")
+        by_row = matrix.tocsr()
+        indices = np.flatnonzero(np.diff(by_row.indptr))
+        return cls(indices, by_row[indices].toarray())
+
+    def to_dense(self, rows: int) -> Array:
+        """The gradient of all of a parameter's rows: zeros but for these, `(rows, ...)`.
+
+        Raises:
+            IndexError: an index is not in `[0, rows)`.
+        """
+        outside = self.indices[(self.indices < 0) | (self.indices >= rows)]
+        if outside.size:
+            raise IndexError(f"Rows: indices: expected numbers in [0, {rows}), got {outside[0]}")
+        dense: Array = np.zeros((rows, *self.values.shape[1:]), self.values.dtype)
+        np.add.at(dense, self.indices, self.values)
+        return dense
+
+    def __repr__(self) -> str:
+        return f"Rows({len(self.indices)} of {self.values.dtype} {self.values.shape[1:]})"

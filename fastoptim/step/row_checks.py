@@ -1,0 +1,65 @@
+"""What is refused of gradients of some rows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastoptim.arrays.info import TensorInfo
+from fastoptim.arrays.rows import Rows
+from fastoptim.settings.algorithm import Algorithm
+from fastoptim.settings.plan import Plan
+from fastoptim.state.store import StateStore
+
+
+def check_rows(rows: Mapping[Any, Rows], params: Mapping[Any, TensorInfo], zeroing: bool) -> None:
+    """Refuse gradients of rows that do not fit their parameters.
+
+    Args:
+        rows: by name.
+        params: all parameters of the call.
+        zeroing: whether gradients are set to zero.
+
+    Raises:
+        IndexError, TypeError, ValueError
+    """
+    for name, grad in rows.items():
+        what, param = f"grads[{name!r}]: Rows", params[name]
+        if param.device is not None:
+            raise TypeError(f"{what}: expected an array on the GPU, as gradients of some rows are for the CPU")
+        if not param.shape:
+            raise ValueError(f"{what}: expected an array of the shape (), as its parameter has no rows")
+        if not param.is_dense(tuple(range(len(param.shape)))):
+            raise ValueError(
+                f"params[{name!r}]: expected it to be C-contiguous beside a gradient of some rows, got strides "
+                f"{param.strides} of the shape {param.shape}"
+            )
+        if grad.values.shape[1:] != param.shape[1:]:
+            raise ValueError(f"{what}: values: expected the shape (k, *{param.shape[1:]}), got {grad.values.shape}")
+        if len(grad.indices) and not 0 <= grad.indices.min() <= grad.indices.max() < param.shape[0]:
+            outside = grad.indices[(grad.indices < 0) | (grad.indices >= param.shape[0])][0]
+            raise IndexError(f"{what}: indices: expected numbers in [0, {param.shape[0]}), got {outside}")
+        if zeroing and not grad.values.flags.writeable:
+            raise ValueError(f"{what}: values: expected a writeable array, as zero_grads sets it to zero")
+        if grad.values.size and grad.values.ctypes.data == param.address:
+            raise ValueError(f"{what}: values: expected an array apart from params[{name!r}], not the same memory")
+
+
+def check_options_of_rows(
+    algorithm: Algorithm, plan: Plan, store: StateStore, params: Mapping[Any, TensorInfo]
+) -> None:
+    """Refuse what a step cannot do with gradients of some rows of these parameters.
+
+    Raises:
+        TypeError
+    """
+    owner = type(algorithm).__name__
+    for name, param in params.items():
+        computed = param.as_computed
+        why = {
+            f"{owner} sums over arrays before its rule": len(plan.stages) > 1,
+            "statistics are of all elements": bool(plan.statistics),
+            f"{owner} updates matrices by a function": algorithm.is_matrix(name, param.shape),
+            "its state of 8 bits is in blocks": store.format.has_codes(computed.dtype, computed.size),
+            "random rounding counts the elements of whole arrays": plan.fused.stochastic,
+        }
+        for text in [text for text, is_so in why.items() if is_so]:
+            raise TypeError(f"grads[{name!r}]: expected a gradient of all rows, as {text}; got Rows")

@@ -1,0 +1,435 @@
+"""Gradients of some rows: each row is updated as a parameter of its own would be, and costs what it costs."""
+
+import copy
+import pickle
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastoptim
+from fastoptim import SGD, Adam, AdamW, Momentum, Muon, NAdam, Rows, schedules
+from fastoptim.kernels.rows import sort_by_index
+from rounding_in_numpy import BFLOAT16
+from support import DTYPES, FEW, ON_GPU, SUMMED, assert_close, assert_same_bits, snapshot
+from variants import accepted
+
+ELEMENTWISE = [cls for cls in ON_GPU if cls not in SUMMED]
+COUNT, SHAPE = 23, (23, 5)
+
+
+def summed(indices, values, row):
+    """The sum of a row's gradients, in the order in which they appear."""
+    total = None
+    for own in values[np.asarray(indices) == row]:
+        total = own.copy() if total is None else total + own
+    return total
+
+
+class ByRow:
+    """An optimizer for each row, with dense gradients."""
+
+    def __init__(self, make, param):
+        self.param, self._opts = param, [make() for _ in param]
+
+    def update(self, gradient):
+        values = gradient.values.astype(np.result_type(self.param.dtype, np.float32))
+        for row in np.unique(gradient.indices):
+            own = {"p": self.param[row : row + 1]}
+            self._opts[row].update(own, {"p": summed(gradient.indices, values, row)[None]})
+
+    def state(self, slot, row):
+        return self._opts[row].state[slot].get("p")
+
+    def averages(self, row):
+        return self._opts[row].averages.get("p")
+
+
+def random_rows(rng, count=40, dtype=np.float32, rows=COUNT, shape=SHAPE[1:]):
+    return Rows(rng.integers(0, rows, count), rng.standard_normal((count, *shape)).astype(dtype))
+
+
+def assert_as_by_row(opt, expected, param):
+    assert_same_bits(param, expected.param)
+    for row in range(len(param)):
+        for slot, own in opt.state.items():
+            state = expected.state(slot, row)
+            assert_same_bits(own["E"][row : row + 1], np.zeros_like(own["E"][:1]) if state is None else state, slot)
+
+
+OPTIONS = [
+    {},
+    {"weight_decay": 0.1, "clip_value": 0.5, "maximize": True, "grad_scale": 4.0},
+    {"weight_decay": 0.1, "decoupled": True, "cautious": True},
+    {"bounds": (-1.0, 1.5), "ema": 0.75},
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cls", ELEMENTWISE)
+def test_a_row_is_updated_like_a_parameter_of_its_own(cls, dtype, rng):
+    param = rng.standard_normal(SHAPE).astype(dtype)
+    opt, expected = cls(lr=0.05), ByRow(lambda: cls(lr=0.05), param.copy())
+    for _ in range(5):
+        gradient = random_rows(rng, 12, dtype)
+        opt.update({"E": param}, {"E": gradient})
+        expected.update(gradient)
+    assert_as_by_row(opt, expected, param)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("cls", [*FEW, AdamW])
+def test_with_options(cls, options, rng):
+    param = rng.standard_normal(SHAPE).astype(np.float32)
+    options = accepted(cls, options)
+    opt, expected = cls(lr=0.05, **options), ByRow(lambda: cls(lr=0.05, **options), param.copy())
+    for _ in range(4):
+        gradient = random_rows(rng)
+        opt.update({"E": param}, {"E": gradient})
+        expected.update(gradient)
+    assert_as_by_row(opt, expected, param)
+    if "ema" in options:
+        rows = [row for row in range(COUNT) if expected.averages(row) is not None]
+        for row in rows:
+            assert_same_bits(opt.averages["E"][row : row + 1], expected.averages(row))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_indices_and_any_order(data):
+    """Duplicates, empty batches, dense gradients in between: every row has its own count."""
+    seed = data.draw(st.integers(0, 2**32))
+    rng, param = np.random.default_rng(seed), np.random.default_rng(seed).standard_normal((9, 3)).astype(np.float32)
+    opt, expected = Adam(lr=0.1), ByRow(lambda: Adam(lr=0.1), param.copy())
+    for _ in range(data.draw(st.integers(1, 5))):
+        indices = data.draw(st.lists(st.integers(0, 8), max_size=20))
+        if data.draw(st.booleans()):
+            indices = list(range(9))
+        gradient = Rows(np.array(indices, np.int16), rng.standard_normal((len(indices), 3)).astype(np.float32))
+        is_dense = len(indices) == 9 and indices == list(range(9)) and data.draw(st.booleans())
+        opt.update({"E": param}, {"E": gradient.values if is_dense else gradient})
+        expected.update(gradient)
+    assert_as_by_row(opt, expected, param)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 2**40), st.integers(0, 5000), st.integers(0, 2**32), st.booleans())
+def test_sorting(rows, count, seed, is_sorted):
+    indices = np.random.default_rng(seed).integers(0, rows, count)
+    indices = np.sort(indices) if is_sorted else indices
+    order, spare = np.empty((2, count), np.int64)
+    assert sort_by_index(indices, rows, order, spare)
+    np.testing.assert_array_equal(order, np.argsort(indices, kind="stable"))
+    if count:
+        indices[count // 2] = rows
+        assert not sort_by_index(indices, rows, order, spare)
+        indices[count // 2] = -1
+        assert not sort_by_index(indices, rows, order, spare)
+
+
+@pytest.mark.parametrize("count", [300, 30_000])
+def test_the_same_bits_on_any_number_of_threads(count, rng, threads):
+    first, found = rng.standard_normal((2000, 40)).astype(np.float32), []
+    gradients = [random_rows(rng, count, rows=2000, shape=(40,)) for _ in range(3)]
+    for number in 1, 2, 3:
+        threads(min(number, numba.config.NUMBA_NUM_THREADS))
+        params, opt = {"E": first.copy()}, Adam(lr=0.1, clip_norm=1.0)
+        for gradient in gradients:
+            opt.update(params, {"E": gradient})
+        found.append((params["E"], opt.grad_norm))
+    for param, norm in found:
+        assert_same_bits(param, found[0][0])
+        assert norm == found[0][1]
+
+
+def test_dense_parameters_beside_it(rng):
+    """And two with rows, of which one comes later."""
+    params = {"W": rng.standard_normal((4, 3)), "E": rng.standard_normal(SHAPE), "F": rng.standard_normal((9,))}
+    params = {name: p.astype(np.float32) for name, p in params.items()}
+    dense, opt = {"W": params["W"].copy()}, Momentum(lr=0.1, groups={"F": {"lr": 0.5}})
+    rows = {
+        "E": ByRow(lambda: Momentum(lr=0.1), params["E"].copy()),
+        "F": ByRow(lambda: Momentum(lr=0.5), params["F"].copy()),
+    }
+    plain = Momentum(lr=0.1)
+    for step in range(4):
+        grads = {"W": rng.standard_normal((4, 3)).astype(np.float32), "E": random_rows(rng, 6), "F": None}
+        if step > 0:
+            grads["F"] = random_rows(rng, 5, rows=9, shape=())
+            rows["F"].update(grads["F"])
+        opt.update(params, grads)
+        plain.update(dense, {"W": grads["W"]})
+        rows["E"].update(grads["E"])
+    assert_same_bits(params["W"], dense["W"])
+    for name, own in rows.items():
+        assert_same_bits(params[name], own.param, name)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, BFLOAT16, np.float64])
+def test_values_of_another_dtype(dtype, rng):
+    param = rng.standard_normal(SHAPE).astype(np.float32)
+    other, one, two = param.copy(), Adam(lr=0.1), Adam(lr=0.1)
+    for _ in range(3):
+        gradient = random_rows(rng, 12, dtype)
+        one.update({"E": param}, {"E": gradient})
+        two.update({"E": other}, {"E": Rows(gradient.indices, gradient.values.astype(np.float32))})
+    assert_same_bits(param, other)
+
+
+@pytest.mark.parametrize("options", [{}, {"master": "float32"}, {"rounding": "kahan"}, {"state_dtype": "bfloat16"}])
+def test_parameters_of_16_bits(options, rng):
+    param = rng.standard_normal(SHAPE).astype(BFLOAT16)
+    opt, expected = Adam(lr=0.05, **options), ByRow(lambda: Adam(lr=0.05, **options), param.copy())
+    for _ in range(4):
+        gradient = random_rows(rng, 12, BFLOAT16)
+        opt.update({"E": param}, {"E": gradient})
+        expected.update(gradient)
+    assert_same_bits(param, expected.param)
+
+
+def test_a_shadow(rng):
+    param = rng.standard_normal(SHAPE).astype(np.float32)
+    shadow, opt = {"E": param.astype(BFLOAT16)}, Adam(lr=0.1)
+    for _ in range(3):
+        opt.update({"E": param}, {"E": random_rows(rng, 12)}, shadow=shadow)
+    assert_same_bits(shadow["E"], param.astype(BFLOAT16))
+
+
+def test_the_norm_is_that_of_the_summed_rows(rng):
+    params = {"E": rng.standard_normal(SHAPE), "W": rng.standard_normal((3, 3))}
+    opt, plain, others = SGD(lr=1.0, clip_norm=0.5), SGD(lr=1.0, clip_norm=0.5), copy.deepcopy(params)
+    for _ in range(3):
+        gradient, dense = random_rows(rng, dtype=np.float64), rng.standard_normal((3, 3))
+        opt.update(params, {"E": gradient, "W": dense})
+        plain.update(others, {"E": gradient.to_dense(COUNT), "W": dense})
+        assert opt.grad_norm == pytest.approx(plain.grad_norm, rel=1e-12)
+    for name, p in params.items():
+        assert_close(p, others[name], name)
+
+
+def test_what_is_not_finite_is_skipped(rng):
+    params, opt = {"E": rng.standard_normal(SHAPE)}, Adam(skip_nonfinite=True, zero_grads=True)
+    opt.update(params, {"E": random_rows(rng, dtype=np.float64)})
+    gradient, before = random_rows(rng, dtype=np.float64), copy.deepcopy((params, opt.state_dict()))
+    gradient.values[3, 2] = np.inf
+    opt.update(params, {"E": gradient})
+    assert (opt.skipped, opt.iter) == (1, 1)
+    assert not gradient.values.any()
+    assert_same_bits(params["E"], before[0]["E"])
+    assert_same_bits(opt.state["v"]["E"], before[1]["slots"]["v"]["E"])
+    assert_same_bits(opt.state_dict()["row_steps"]["E"], before[1]["row_steps"]["E"])
+
+
+def test_gradients_are_set_to_zero(rng):
+    params, gradient = {"E": rng.standard_normal(SHAPE).astype(np.float32)}, random_rows(rng)
+    other, same = {"E": params["E"].copy()}, copy.deepcopy(gradient)
+    Adam(zero_grads=True).update(params, {"E": gradient})
+    Adam().update(other, {"E": same})
+    assert not gradient.values.any()
+    assert same.values.any()
+    assert_same_bits(params["E"], other["E"])
+
+
+def test_schedules_follow_the_steps_of_the_name(rng):
+    """And the corrections of Adam's bias those of the row."""
+    lr = schedules.linear(0.1, 0.0, steps=8)
+    param = rng.standard_normal(SHAPE)
+    opt, expected = Adam(lr=lr, clip_norm=100.0), ByRow(Adam, param.copy())
+    for step in range(6):
+        gradient = random_rows(rng, 12, np.float64)
+        for own in expected._opts:
+            own.lr = lr(step)
+        opt.update({"E": param}, {"E": gradient})
+        expected.update(gradient)
+    assert_close(param, expected.param)
+    assert opt.iter == 6
+
+
+def test_numbers_that_change(rng):
+    param = rng.standard_normal(SHAPE).astype(np.float32)
+    opt, expected = Adam(lr=0.1), ByRow(lambda: Adam(lr=0.1), param.copy())
+    for step in range(5):
+        if step == 3:
+            opt.lr, opt.beta1 = 0.01, 0.5
+            for own in expected._opts:
+                own.lr, own.beta1 = 0.01, 0.5
+        gradient = random_rows(rng, 12)
+        opt.update({"E": param}, {"E": gradient})
+        expected.update(gradient)
+    assert_as_by_row(opt, expected, param)
+
+
+def test_what_is_carried_from_step_to_step_may_not_be_scheduled(rng):
+    opt, params = NAdam(lr=schedules.linear(0.1, 0.0, steps=8)), {"E": rng.standard_normal(SHAPE)}
+    before = snapshot(opt, params)
+    with pytest.raises(ValueError, match="lr: expected no schedule, as NAdam carries numbers"):
+        opt.update(params, {"E": random_rows(rng, dtype=np.float64)})
+    assert snapshot(opt, params) == before
+
+
+WAYS = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda opt: pickle.loads(pickle.dumps(opt)),
+    "state_dict": lambda opt: _loaded(opt),
+}
+
+
+def _loaded(opt):
+    fresh = type(opt)()
+    fresh.load_state_dict(copy.deepcopy(opt.state_dict()))
+    return fresh
+
+
+@pytest.mark.parametrize("way", [*WAYS, "file"])
+def test_going_on(way, rng, tmp_path):
+    param = rng.standard_normal(SHAPE).astype(np.float32)
+    opt, expected = Adam(lr=0.05), ByRow(lambda: Adam(lr=0.05), param.copy())
+    for step in range(5):
+        if step == 3 and way == "file":
+            pytest.importorskip("safetensors", reason="checkpoints need the safetensors package")
+            fastoptim.save(tmp_path / "file", {"E": param}, opt)
+            opt, param = Adam(), np.zeros_like(param)
+            with fastoptim.load(tmp_path / "file") as found:
+                found.restore({"E": param}, opt)
+        elif step == 3:
+            opt = WAYS[way](opt)
+        gradient = random_rows(rng, 12)
+        opt.update({"E": param}, {"E": gradient})
+        expected.update(gradient)
+    assert_as_by_row(opt, expected, param)
+
+
+@pytest.mark.parametrize(
+    ("steps", "error", "words"),
+    [
+        ({"E": np.zeros(SHAPE, np.int32)}, TypeError, r"row_steps\['E'\]: expected integers \(rows,\)"),
+        ({"E": np.zeros(COUNT)}, TypeError, "expected integers"),
+        ({"E": np.full(COUNT, 9)}, ValueError, r"expected counts in \[0, 1\], got 9 to 9"),
+        ({"E": np.full(COUNT, -1)}, ValueError, "got -1"),
+        ({"F": np.zeros(COUNT, np.int32)}, ValueError, "expected a name that steps has"),
+        (3, TypeError, "row_steps: expected a mapping"),
+    ],
+)
+def test_wrong_counts_are_refused(steps, error, words, rng):
+    params, opt = {"E": rng.standard_normal(SHAPE)}, Adam()
+    opt.update(params, {"E": random_rows(rng, dtype=np.float64)})
+    saved = {**opt.state_dict(), "row_steps": steps}
+    with pytest.raises(error, match=words):
+        Adam().load_state_dict(saved)
+
+
+def test_counts_of_other_rows_are_refused(rng):
+    params, opt, fresh = {"E": rng.standard_normal(SHAPE)}, SGD(), SGD()
+    opt.update(params, {"E": random_rows(rng, dtype=np.float64)})
+    fresh.load_state_dict(opt.state_dict())
+    with pytest.raises(ValueError, match="the optimizer has counted steps of 23 rows"):
+        fresh.update({"E": np.zeros((9, 5))}, {"E": random_rows(rng, 4, np.float64, rows=9)})
+
+
+BAD = {
+    "out of range": (
+        lambda p: Rows([1, COUNT], np.ones((2, 5))),
+        IndexError,
+        r"indices: expected numbers in \[0, 23\), got 23",
+    ),
+    "negative": (lambda p: Rows([-1], np.ones((1, 5))), IndexError, "got -1"),
+    "other columns": (lambda p: Rows([1], np.ones((1, 4))), ValueError, r"values: expected the shape \(k, \*\(5,\)\)"),
+    "its own memory": (lambda p: Rows([1], p["E"][:1]), ValueError, "values"),
+    "another's memory": (lambda p: Rows([1], p["W"][1:2]), ValueError, "share memory"),
+    "tuple": (lambda p: (np.array([1]), np.ones((1, 5))), TypeError, r"pass fastoptim\.Rows\(indices, values\)"),
+}
+
+
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("case", BAD)
+def test_refused_and_nothing_changed(case, trained, rng):
+    make, error, words = BAD[case]
+    params, opt = {"E": rng.standard_normal(SHAPE), "W": rng.standard_normal((4, 5))}, Adam()
+    good = {"E": random_rows(rng, dtype=np.float64), "W": np.ones((4, 5))}
+    if trained:
+        opt.update(params, good)
+    before = snapshot(opt, params)
+    with pytest.raises(error, match=words):
+        opt.update(params, {**good, "E": make(params)})
+    assert snapshot(opt, params) == before
+    opt.update(params, good)
+
+
+@pytest.mark.parametrize(
+    ("indices", "values", "error", "words"),
+    [
+        ([1.0, np.nan], np.ones((2, 5)), TypeError, "indices: expected integers, got float64"),
+        ([[1]], np.ones((1, 5)), ValueError, r"indices: expected the shape \(k,\), got \(1, 1\)"),
+        ([1, 2], np.ones((1, 5)), ValueError, "one row for each index"),
+        ([1], np.ones((1, 5), int), TypeError, "values: expected dtype"),
+        ([True], np.ones((1, 5)), TypeError, "got bool"),
+        (np.array([2**63], np.uint64), np.ones((1, 5)), ValueError, r"below 2\*\*63"),
+    ],
+)
+def test_what_are_no_rows(indices, values, error, words):
+    with pytest.raises(error, match=f"Rows: .*{words}"):
+        Rows(indices, values)
+
+
+@pytest.mark.parametrize(
+    ("opt", "words"),
+    [
+        *((cls(), f"{cls.__name__} sums over arrays") for cls in SUMMED),
+        (Muon(), "Muon updates matrices"),
+        (Adam(statistics="nan"), "statistics"),
+        (Adam(cautious="rescaled"), "sums over arrays"),
+        (Adam(rounding="stochastic"), "random rounding"),
+        (Adam(accumulate=2), "accumulate sums whole arrays"),
+        (Adam(state_dtype="8bit", rounding="nearest"), "8 bits"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_what_cannot_go_together(opt, words, rng):
+    params = {"E": rng.standard_normal((1000, 5)).astype(np.float32)}
+    before = snapshot(opt, params)
+    with pytest.raises(TypeError, match=rf"grads\['E'\]: expected a gradient of all rows, as .*{words}"):
+        opt.update(params, {"E": random_rows(rng)})
+    assert snapshot(opt, params) == before
+
+
+def test_a_parameter_in_another_order_is_refused(rng):
+    with pytest.raises(ValueError, match=r"params\['E'\]: expected it to be C-contiguous"):
+        Adam().update({"E": np.zeros(SHAPE[::-1]).T}, {"E": random_rows(rng, dtype=np.float64)})
+    with pytest.raises(ValueError, match="its parameter has no rows"):
+        Adam().update({"E": np.zeros(())}, {"E": Rows(np.zeros(0, int), np.zeros(0))})
+
+
+def test_rows_of_a_sparse_matrix(rng):
+    sparse = pytest.importorskip("scipy.sparse", reason="takes matrices of SciPy, which is not installed")
+    dense = rng.standard_normal(SHAPE) * (rng.random(SHAPE) < 0.1)
+    for matrix in sparse.csr_matrix(dense), sparse.coo_matrix(dense), sparse.csc_array(dense):
+        found = Rows.of(matrix)
+        np.testing.assert_array_equal(found.to_dense(COUNT), dense)
+        assert set(found.indices) == set(np.flatnonzero(dense.any(axis=1)))
+    with pytest.raises(TypeError, match=r"expected a sparse matrix of scipy\.sparse, got ndarray"):
+        Rows.of(dense)
+    with pytest.raises(IndexError, match="got 22"):
+        Rows([22], np.ones((1, 2))).to_dense(22)
+
+
+@pytest.mark.parametrize("every", [True, False])
+def test_the_steps_of_sparse_adam(every, rng):
+    """PyTorch counts the steps of all rows together: the steps are the same ones where each has all rows."""
+    torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
+    param = rng.standard_normal(SHAPE)
+    tensor = torch.nn.Parameter(torch.tensor(param))
+    peer, opt = torch.optim.SparseAdam([tensor], lr=0.05), Adam(lr=0.05, eps=1e-8)
+    for step in range(6):
+        gradient = random_rows(rng, 60, np.float64)
+        if every or step == 0:
+            gradient.indices[:COUNT] = np.arange(COUNT)
+        tensor.grad = torch.sparse_coo_tensor(gradient.indices[None], gradient.values, SHAPE, check_invariants=False)
+        peer.step()
+        opt.update({"E": param}, {"E": gradient})
+    found = tensor.detach().numpy()
+    if every:
+        assert_close(found, param)
+    else:
+        assert np.abs(found - param).max() > 1e-3
