@@ -17,7 +17,7 @@ from fastoptim.kernels.jit import compiled, jitable, name_apart
 from fastoptim.kernels.launch import Pass
 from fastoptim.kernels.measures import measured
 from fastoptim.kernels.memory import WORD, array_at, word_at
-from fastoptim.kernels.pieces import Pieces
+from fastoptim.kernels.pieces import Pieces, row_prefetcher
 from fastoptim.kernels.rule import Rule, arguments, fingerprint
 from fastoptim.kernels.storage import FLOAT64, Storage, storage_of
 from fastoptim.kernels.table import END, GRAD, NO_SUMS, PARAM, SCALAR_ROW, PerArray, columns
@@ -27,6 +27,7 @@ from fastoptim.kernels.traffic import written_by
 SERIAL_LIMIT = 20_480
 SOURCES = fuse, traffic, memory, unroll, storage, halves, codes, encode, chunks, pieces, random, jit  # of a pass
 LINE = 16  # elements of float32 in a cache line: threads get whole lines, so that no two of them write to one
+AHEAD, MOST_AHEAD = 8, 512  # segments, and elements of one, that a processor is told of
 TILE = 16_384  # elements of a tile of the public kernel
 
 
@@ -58,13 +59,20 @@ class CpuKernels:
         self._element = written.alone(
             jitable(*self._identity)(around(rule, count, slots, fused, as_tuple, rescale=per_array.number_count - 1))
         )
-        self.passes: dict[tuple[Storage, ...], Pass] = {}
+        self.passes: dict[tuple[tuple[Storage, ...], bool], Pass] = {}
 
-    def pass_for(self, storages: tuple[Storage, ...]) -> Pass:
-        """The pass over a table's segments, for operands that lie in memory in these ways, the parameter first."""
-        if storages not in self.passes:
-            self.passes[storages] = self._pass(storages)
-        return self.passes[storages]
+    def pass_for(self, storages: tuple[Storage, ...], is_scattered: bool = False) -> Pass:
+        """The pass over a table's segments, for operands that lie in memory in these ways, the parameter first.
+
+        Args:
+            storages: of the operands.
+            is_scattered: whether segments are short and far apart, so that the processor has to be told what comes
+                next. The table has `AHEAD` rows behind the last one then, whatever is in them.
+        """
+        key = storages, is_scattered
+        if key not in self.passes:
+            self.passes[key] = self._pass(*key)
+        return self.passes[key]
 
     def measuring(self, names: tuple[str, ...], per_array: PerArray) -> BlockKernels:
         """The passes that also sum over arrays what these statistics need."""
@@ -98,7 +106,7 @@ class CpuKernels:
 
         return update_elements
 
-    def _pass(self, storages: tuple[Storage, ...]) -> Pass:
+    def _pass(self, storages: tuple[Storage, ...], is_scattered: bool) -> Pass:
         row_bytes = columns(len(storages), self._per_array) * WORD
         count = len(self._names.scalars) - self._per_array.number_count
         end, scalar_row = row_bytes + END * WORD, row_bytes + SCALAR_ROW * WORD
@@ -107,7 +115,8 @@ class CpuKernels:
         update_run, border = in_pieces.run(self._update_elements(storages)), in_pieces.border
         computed = storages[PARAM].computed
         like, itemsize = np.empty(0, computed), computed.itemsize
-        in_own_dtype = unroll.cast(count)
+        in_own_dtype, ahead = unroll.cast(count), AHEAD * row_bytes
+        prefetch_row = row_prefetcher(storages if is_scattered else ())
 
         def update_segments(table: Any, scalars: Any, start: Any, stop: Any) -> None:
             """Update the elements `start` to `stop`, counted through all segments."""
@@ -118,13 +127,15 @@ class CpuKernels:
                     here, size = min(behind, stop), behind - begin
                     numbers = array_at(scalars + word_at(row + scalar_row) * count * itemsize, like, count)
                     of_the_step = numbers_of(row, like) + in_own_dtype(numbers, like)
+                    prefetch_row(row + ahead, min(size, MOST_AHEAD))
                     update_run(row, border(start - begin, size), border(here - begin, size), of_the_step)
                     start = here
                 begin = behind
                 row += row_bytes
 
         what = self._fused.described(self._owner)
-        return Pass(update_segments, *self._identity, *_codes(storages), what=what, rule=self._rule)
+        identity = *self._identity, *_codes(storages), int(is_scattered)
+        return Pass(update_segments, *identity, what=what, rule=self._rule)
 
     @cached_property
     def kernel(self) -> Any:

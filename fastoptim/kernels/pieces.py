@@ -53,6 +53,14 @@ def prefetcher(storages: tuple[Storage, ...]) -> Callable[..., Any]:
     return unrolled("ahead", "row, start", calls, *names, prefetch=prefetch, word_at=word_at)
 
 
+@cache
+def row_prefetcher(storages: tuple[Storage, ...]) -> Callable[..., Any]:
+    """`(row, size)`: have the processor bring the first `size` elements of all operands of a table's row."""
+    calls = (f"prefetch(word_at(row + {i * WORD}), size * {x.itemsize})" for i, x in enumerate(storages))
+    names = (storage.name for storage in storages)
+    return unrolled("row_ahead", "row, size", calls, *names, prefetch=prefetch, word_at=word_at)
+
+
 class Pieces:
     """How a pass goes through the elements of a table's row.
 

@@ -12,9 +12,10 @@ from numba import types
 from numba.extending import register_jitable
 
 from fastoptim.kernels import halves, jit, memory, storage
+from fastoptim.kernels.guard import DATA, SHAPE
 from fastoptim.kernels.jit import compiled, jitable, name_apart
 from fastoptim.kernels.launch import Pass
-from fastoptim.kernels.memory import WORD, WORDS, array_at, store_word, word_at
+from fastoptim.kernels.memory import WORD, WORDS, array_at, prefetch, store_word, word_at
 from fastoptim.kernels.rule import fingerprint
 from fastoptim.kernels.storage import Storage
 from fastoptim.kernels.table import END, GRAD, SCALAR_ROW
@@ -22,11 +23,11 @@ from fastoptim.kernels.table import END, GRAD, SCALAR_ROW
 # Words that say where everything is: what comes with a call, then what stays, then what is found.
 FIELDS = (
     "indices", "count", "values", "rows", "row_size", "template", "operands", "columns", "itemsizes", "steps", "now",
-    "in_one", "table", "order", "spare", "starts", "sums", "summed", "unique", "segments", "sum_count",
+    "table", "order", "spare", "starts", "sums", "summed", "unique", "segments", "sum_count",
 )  # fmt: skip
 (
     INDICES, COUNT, VALUES, ROWS, ROW_SIZE, TEMPLATE, OPERANDS, COLUMNS, ITEMSIZES, STEPS, NOW,
-    IN_ONE, TABLE, ORDER, SPARE, STARTS, SUMS, SUMMED, UNIQUE, SEGMENTS, SUM_COUNT,
+    TABLE, ORDER, SPARE, STARTS, SUMS, SUMMED, UNIQUE, SEGMENTS, SUM_COUNT,
 ) = range(len(FIELDS))  # fmt: skip
 FEW, DIGIT, LARGE_DIGIT = 4096, 8, 11  # rows; bits of a digit for up to so many rows, and for more
 STEP = np.int32  # of the dtype of a row's count of steps
@@ -89,20 +90,28 @@ def find_unique(indices: Any, order: Any, starts: Any) -> Any:
     return unique
 
 
-def _prepare(words: int) -> bool:
-    """Find the rows of a gradient, and fill the table with segments of them. `words` are those of `FIELDS`.
+def _prepare(words: int, indices_of: int, values_of: int, needs_one: int) -> bool:
+    """Find the rows of a gradient, and fill the table with segments of them.
+
+    Args:
+        words: the address of those of `FIELDS`.
+        indices_of: the address of the header of the indices, an array of NumPy.
+        values_of: that of the values.
+        needs_one: whether the gradients of all rows have to lie one behind another.
 
     Returns:
         Whether all indices are in range. If not, nothing but scratch memory was written.
     """
-    count, rows, row_size = (
-        word_at(words + COUNT * WORD),
-        word_at(words + ROWS * WORD),
-        word_at(words + ROW_SIZE * WORD),
-    )
+    count, values = word_at(word_at(indices_of + SHAPE)), word_at(values_of + DATA)
+    store_word(words + COUNT * WORD, count)
+    store_word(words + INDICES * WORD, word_at(indices_of + DATA))
+    store_word(words + VALUES * WORD, values)
+    rows, row_size = word_at(words + ROWS * WORD), word_at(words + ROW_SIZE * WORD)
     indices = array_at(word_at(words + INDICES * WORD), WORDS, count)
     order = array_at(word_at(words + ORDER * WORD), WORDS, count)
     starts = array_at(word_at(words + STARTS * WORD), WORDS, count + 1)
+    for i in range(count):  # they are brought while the rows are sorted
+        prefetch(word_at(words + STEPS * WORD) + indices[i] * LIKE_STEPS.itemsize, 1)
     if not sort_by_index(indices, rows, order, array_at(word_at(words + SPARE * WORD), WORDS, count)):
         return False
     unique = find_unique(indices, order, starts)
@@ -113,13 +122,13 @@ def _prepare(words: int) -> bool:
     summed = array_at(word_at(words + SUMMED * WORD), WORDS, count)
     steps_at = word_at(words + STEPS * WORD)
     steps = array_at(steps_at, LIKE_STEPS, rows if steps_at else 0)
-    in_one, values, sums = word_at(words + IN_ONE * WORD), word_at(words + VALUES * WORD), word_at(words + SUMS * WORD)
+    sums = word_at(words + SUMS * WORD)
     grad_bytes, end, segments, sum_count, before, next_grad = row_size * itemsizes[GRAD], 0, 0, 0, -2, 0
     at = -columns
     for i in range(unique):
         place = order[starts[i]]
         row = indices[place]
-        if in_one or starts[i + 1] - starts[i] > 1:
+        if needs_one or starts[i + 1] - starts[i] > 1:
             grad = sums + i * grad_bytes
             summed[sum_count] = i
             sum_count += 1
@@ -144,8 +153,8 @@ def _prepare(words: int) -> bool:
 
 _FINGERPRINT = f"{fingerprint(memory, storage, halves, jit):x}"
 name_apart(_prepare, _FINGERPRINT)
-prepare_rows = compiled(_prepare, "the order of rows")
-PREPARE = (types.int64,)  # the types of its arguments
+prepare_rows = compiled(_prepare, "the order of rows", nogil=False)  # it reads Python's objects
+PREPARE = (types.int64,) * 4  # the types of its arguments
 
 
 @cache

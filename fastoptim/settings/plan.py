@@ -45,6 +45,7 @@ class Plan:
         name_patterns: all that have to match a name, by the fields that they stand in.
         frozen: the patterns of names that do not take part.
         clip_norm, skip_nonfinite: the options.
+        grad_scale: the option as a float.
         needs_norm: whether the norm of the gradients has to be known.
         is_plain: whether a step's numbers are one row that depends on the step alone, see `row_at`.
         is_bare: whether such a row is what `scalars` returns.
@@ -73,7 +74,7 @@ class Plan:
         self.name_patterns: dict[str, tuple[str, ...]] = {"groups": self.patterns, **of_fields}
         self.accumulates, self.shadows, self.fused = accumulates, shadows, _fused(values, off, accumulates)
         self.clip_norm: float | None = values["clip_norm"]
-        self._grad_scale = float(values["grad_scale"])
+        self.grad_scale = float(values["grad_scale"])
         if isinstance(values["grad_scale"], LossScale) and not values["skip_nonfinite"]:
             raise ValueError(
                 "grad_scale: expected skip_nonfinite=True beside a LossScale, which is told by it when to shrink"
@@ -222,7 +223,7 @@ class Plan:
             WrongScalarsError: `scalars` returns something else than the rule's numbers.
         """
         row: list[float] = []
-        self._add_scalars(row, numbers, self._varied[0], t, None, self._grad_scale)
+        self._add_scalars(row, numbers, self._varied[0], t, None, self.grad_scale)
         return row[:-1] if self.fused.clip_norm else row
 
     def _add_row(self, rows: Rows, numbers: Numbers, varied: Varied, t: int, carry: Carry, divisor: float) -> None:

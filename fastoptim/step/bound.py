@@ -134,6 +134,11 @@ class BoundStep:
         """
         cohort = self._cohort
         t = cohort.count + 1
+        if self.engine.rows:  # and nothing else
+            self.engine.set_row_numbers(algorithm, plan, self.kinds, plan.grad_scale, None)
+            self._run()
+            cohort.count = t
+            return
         numbers = algorithm.scalars(t) if plan.is_bare else plan.row_at(algorithm, t)
         try:
             self._pack(*numbers)

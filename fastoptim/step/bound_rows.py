@@ -8,15 +8,12 @@ import numpy as np
 
 from fastoptim.arrays.memory import Array
 from fastoptim.arrays.rows import Rows
-from fastoptim.kernels.cpu import LINE, SERIAL_LIMIT
+from fastoptim.kernels.cpu import AHEAD, LINE, SERIAL_LIMIT
 from fastoptim.kernels.launch import PASS, PASS_TABLE, SCALARS, WORK, Launch, Launches
 from fastoptim.kernels.memory import WORD
 from fastoptim.kernels.rows import (
     COLUMNS,
-    COUNT,
     FIELDS,
-    IN_ONE,
-    INDICES,
     ITEMSIZES,
     NOW,
     OPERANDS,
@@ -34,7 +31,6 @@ from fastoptim.kernels.rows import (
     TABLE,
     TEMPLATE,
     UNIQUE,
-    VALUES,
     count_pass,
     prepare_rows,
     sum_pass,
@@ -43,9 +39,8 @@ from fastoptim.kernels.storage import is_stored, storage_of
 from fastoptim.kernels.table import PARAM, SCALAR_ROW
 from fastoptim.settings.plan import Plan
 from fastoptim.settings.rows import Kind, Numbers
-from fastoptim.step.row_numbers import RowSteps
 from fastoptim.step.segments import Segment
-from fastoptim.step.tables import StepTable
+from fastoptim.step.tables import Part, StepTable
 
 FEWEST = 64  # rows that there is memory for from the start
 
@@ -54,26 +49,25 @@ class BoundRows:
     """Updates some rows of one parameter.
 
     Args:
-        index: the number of its segment.
         segment: what it is.
-        table: of this parameter alone, as if all rows had a gradient.
-        own: how many steps each row has made, and the numbers of steps.
+        part: which has it alone, and what its rows have.
+        table: of this part, as if all rows had a gradient.
         in_one: whether the gradients of all rows have to lie one behind another, in the order of the rows.
     """
 
-    def __init__(self, index: int, segment: Segment, table: StepTable, own: RowSteps, in_one: bool) -> None:
+    def __init__(self, segment: Segment, part: Part, table: StepTable, in_one: bool) -> None:
         shape, storages = segment.param.shape, segment.storages
-        self.index, self.name = index, next(iter(segment.parts))
-        self.own = own
+        assert part.rows is not None
+        self.index, self.name, self.own = part.members[0], next(iter(segment.parts)), part.rows
         self._rows, self._row_shape, self._in_one = shape[0], shape[1:], in_one
         self._row_size, self._computed = prod(shape[1:]), storages[PARAM].computed
-        self._update: Launch = table.launches[-1][0]
+        self._update = part.stages[-1].kernels.on_cpu.pass_for(storages, is_scattered=True)
         self._itemsizes, self._columns = np.array([x.itemsize for x in storages], np.int64), table.columns
         self._words = words = np.zeros(len(FIELDS), np.int64)
         self._address = int(words.ctypes.data)
         words[ROWS], words[ROW_SIZE], words[TEMPLATE] = self._rows, self._row_size, table.cell(0, 0)
         words[OPERANDS], words[COLUMNS] = len(storages), self._columns
-        words[ITEMSIZES], words[STEPS], words[NOW] = self._itemsizes.ctypes.data, own.steps.ctypes.data, -1
+        words[ITEMSIZES], words[STEPS], words[NOW] = self._itemsizes.ctypes.data, self.own.steps.ctypes.data, -1
         self._table = np.empty((0, self._columns), np.int64)
         self._reserve(FEWEST)
         self._every: Array | None = None
@@ -90,18 +84,16 @@ class BoundRows:
         own = gradient if type(gradient) is Rows else self._of_all(gradient)
         if own is None or own.values.shape[1:] != self._row_shape:
             return False
-        storage, words, count = storage_of(own.values.dtype), self._words, len(own.indices)
+        storage = storage_of(own.values.dtype)
         if storage.computed != self._computed:
             with np.errstate(over="ignore"):  # what another dtype cannot hold is inf, as in a kernel
                 own = Rows(own.indices, own.values.astype(self._computed))
             storage = storage_of(self._computed)
         if own.values.base is not None and any(np.may_share_memory(own.values, param) for param in params):
             return False
-        in_one = self._in_one or storage.dtype != self._computed
-        self._reserve(count)
-        words[INDICES], words[COUNT] = own.indices.ctypes.data, count
-        words[VALUES], words[IN_ONE] = own.values.ctypes.data, in_one
-        if not prepare_rows(self._address):
+        self._reserve(len(own.indices))
+        needs_one = self._in_one or storage.dtype != self._computed
+        if not prepare_rows(self._address, id(own.indices), id(own.values), needs_one):
             return False
         self._gradient, self._storage, self._is_summed = own, storage, False
         return True
@@ -116,9 +108,9 @@ class BoundRows:
 
     def _reserve(self, count: int) -> None:
         """Have memory for so many rows."""
-        if self._table.shape[0] >= count:
+        if self._table.shape[0] >= count + AHEAD:
             return
-        count += count // 4
+        count += count // 4 + AHEAD
         self._table = np.empty((count, self._columns), np.int64)
         self._room = np.empty((4, count + 1), np.int64)
         self._sums = np.empty((count, self._row_size), self._computed)  # no memory, until it is written
@@ -134,10 +126,13 @@ class BoundRows:
         Raises:
             ValueError, WrongScalarsError: the numbers are wrong.
         """
-        made, needed = max(cohort.count for cohort, _ in kinds), self._scalar_rows
-        self.own.numbers.fill(algorithm, plan, made, divisor, needed)
+        made, numbers = kinds[0][0].count, self.own.numbers
+        if len(kinds) > 1:
+            made = max(cohort.count for cohort, _ in kinds)
+        if not numbers.has_next(algorithm, plan, made, divisor):
+            numbers.fill(algorithm, plan, made, divisor, self._scalar_rows)
         if clip_coef is not None:
-            self.own.numbers.array[needed, -1] = clip_coef
+            numbers.array[self._scalar_rows, -1] = clip_coef
 
     @property
     def _scalar_rows(self) -> Array:

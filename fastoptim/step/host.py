@@ -63,7 +63,7 @@ class HostEngine:
                     shadows[i] = self._expected(i, segment, segment.shadow, table, row, len(segment.storages) - 1)
         plain = [t for t, part in zip(self._tables, parts, strict=True) if part.matrix is None and part.rows is None]
         self.rows = [
-            BoundRows(part.members[0], segments[part.members[0]], table, part.rows, needs_norm)
+            BoundRows(segments[part.members[0]], part, table, needs_norm)
             for table, part in zip(self._tables, parts, strict=True)
             if part.rows is not None
         ]
@@ -84,7 +84,7 @@ class HostEngine:
         others = [[_like(getattr(x, side), self._unused) for x in segments] for side in ("param", "grad")]
         written = [shadows[i] for i in every if i in shadows]
         self._shadow_guards = [Guard(written, other, zeroing=True) for other in others] if written else []
-        self.is_simple = not (self._staged or self._matrices or self.rows)
+        self.is_simple = not (self._staged or self._matrices or len(self.rows) not in (0, len(segments)))
         self._launches.compile()
         for matrix in self._matrices:
             matrix.compile()
@@ -146,6 +146,8 @@ class HostEngine:
 
     def plain_calls(self) -> tuple[Callable[..., None], Callable[[], None]]:
         """For steps that are made often: what takes the numbers as its arguments, and what runs the step."""
+        if self.rows:
+            return lambda *numbers: None, self._run_rows
         if len(self._packers) == 1 and self._launches.is_serial:
             return self._packers[0].quick, self._launches.serial_run
         return lambda *numbers: self.set_scalars(numbers), self.run
@@ -187,7 +189,7 @@ class HostEngine:
 
     def run(self, params: Arrays = (), grads: Arrays = (), stream: Any = None) -> None:
         """Update all parameters and state in place."""
-        if self.is_simple:
+        if self.is_simple and not self.rows:
             self._launches.run()
             return
         if self._norm is None:  # or else `measure` has gathered already
@@ -196,13 +198,17 @@ class HostEngine:
         for matrix in self._matrices:
             matrix.run(params[matrix.index], self._numbers)
         if self.rows:
-            elements: list[int] = []
-            for i, each in enumerate(self.rows):
-                elements += each.write_calls(self._row_calls.words[3 * i :])
-            self._row_calls.run_changed(elements)
-            for each in self.rows:
-                each.finish(self._zero_grads)
+            self._run_rows()
         self._staged.scatter(params, grads, self._zero_grads)
+
+    def _run_rows(self) -> None:
+        """Update the parameters that may have gradients of some rows."""
+        elements: list[int] = []
+        for i, each in enumerate(self.rows):
+            elements += each.write_calls(self._row_calls.words[3 * i :])
+        self._row_calls.run_changed(elements)
+        for each in self.rows:
+            each.finish(self._zero_grads)
 
 
 NO_GRADIENT = Expected(np.dtype(np.float32), (0,), (4,), 0, needs_alignment=False)

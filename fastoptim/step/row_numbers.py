@@ -38,6 +38,19 @@ class RowNumbers:
         """Of the table, which moves when it grows."""
         return int(self.array.ctypes.data)
 
+    def has_next(self, numbers: Numbers, plan: Plan, made: int, divisor: float) -> bool:
+        """Add the numbers of the next step to those of all before, if all that was so far still holds: the usual case.
+
+        For arguments and errors see `fill`.
+        """
+        if self._filled != made or made == len(self.array) or not plan.is_plain or self._first_carry is not None:
+            return False
+        if (plan.values_at(numbers, self._group, made), divisor) != self._known_for:
+            return False
+        self._add(made, plan.row_at(numbers, made + 1))
+        self._filled, self._is_known[made] = made + 1, True
+        return True
+
     def fill(self, numbers: Numbers, plan: Plan, made: int, divisor: float, needed: Array) -> None:
         """Have the numbers of these steps, for what the hyperparameters are now.
 
