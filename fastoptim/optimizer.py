@@ -218,6 +218,20 @@ class Optimizer(Algorithm):
         """
         return memory_use(self, self._stepper.store.shaped, by_name(params, "params"), self._stepper.counts.names)
 
+    def flush(self, params: ByName, rows: Mapping[Any, Any] | None = None) -> None:
+        """Make the steps that rows have missed, with `sparse="catch_up"`: before they are read, or saved.
+
+        Args:
+            params: the parameters. Those that had no gradient of `Rows` are left alone.
+            rows: from names to integers `(k,)`: which rows. All rows of other names; None for all of all.
+
+        Raises:
+            IndexError: there is no such row.
+            TypeError, ValueError: an array is not what it was when it was updated.
+        """
+        plan = self._stepper.plan(self, accumulates=False)
+        self._stepper.flush(self, plan, by_name(params, "params"), rows or {})
+
     @contextmanager
     def averaged(self, params: ByName) -> Iterator[None]:
         """Within `with opt.averaged(params):` the arrays in `params` hold what a model is to be judged and used with.
@@ -232,6 +246,7 @@ class Optimizer(Algorithm):
             KeyError: a parameter that is not frozen has no average of `ema` yet.
             TypeError, ValueError: an array is not what it was when it was updated. Nothing has changed then.
         """
+        self.flush(params)
         with holding_averages(self._stepper, self, self.averages, params):
             yield
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastoptim
-from fastoptim import SGD, Adam, AdamW, Momentum, Muon, NAdam, Rows, schedules
+from fastoptim import SGD, AdaGrad, Adam, AdamW, Momentum, Muon, NAdam, Nesterov, RMSprop, Rows, schedules
 from fastoptim.kernels.rows import sort_by_index
 from rounding_in_numpy import BFLOAT16
 from support import DTYPES, FEW, ON_GPU, SUMMED, assert_close, assert_same_bits, snapshot
@@ -433,3 +433,153 @@ def test_the_steps_of_sparse_adam(every, rng):
         assert_close(found, param)
     else:
         assert np.abs(found - param).max() > 1e-3
+
+
+CAUGHT_UP = [
+    (SGD, {}),
+    (SGD, {"momentum": 0.9, "weight_decay": 0.1}),
+    (SGD, {"momentum": 0.9, "nesterov": True, "maximize": True}),
+    (Momentum, {"weight_decay": 0.05, "decoupled": True}),
+    (Momentum, {"ema": 0.75, "clip_norm": 3.0, "cautious": True}),
+    (Momentum, {"lr": schedules.linear(0.1, 0.01, steps=20)}),
+    (Nesterov, {"groups": {"E": {"lr": 0.2}}}),
+    (AdaGrad, {}),
+    (RMSprop, {}),
+    (RMSprop, {"momentum": 0.8}),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("cls", "options"), CAUGHT_UP)
+def test_catching_up_is_what_a_dense_gradient_would_have_done(cls, options, dtype, rng):
+    options = {"lr": 0.05, **options}
+    params = {"E": rng.standard_normal(SHAPE).astype(dtype), "W": rng.standard_normal((3, 2)).astype(dtype)}
+    dense, opt, plain = copy.deepcopy(params), cls(sparse="catch_up", **options), cls(**options)
+    for step in range(25):
+        own = rng.standard_normal((3, 2)).astype(dtype)
+        if step == 20:
+            gradient = rng.standard_normal(SHAPE).astype(dtype)
+        else:
+            gradient = random_rows(rng, 4, dtype)
+        opt.update(params, {"E": gradient, "W": own})
+        plain.update(dense, {"E": gradient if step == 20 else gradient.to_dense(COUNT), "W": own})
+        if step == 12:
+            opt.lr = plain.lr = 0.02
+        touched = np.unique(gradient.indices) if step != 20 else np.arange(COUNT)
+        assert_close(params["E"][touched], dense["E"][touched])
+        some = rng.integers(0, COUNT, 3)
+        opt.flush(params, {"E": some})
+        assert_close(params["E"][some], dense["E"][some])
+    opt.flush(params)
+    for name, p in params.items():
+        assert_close(p, dense[name], name)
+        for slot, own in plain.state.items():
+            assert_close(opt.state[slot][name], own[name], slot)
+        if "ema" in options:
+            assert_close(opt.averages[name], plain.averages[name])
+
+
+def test_rows_that_have_missed_nothing_keep_their_bits(rng):
+    params = {"E": rng.standard_normal(SHAPE).astype(np.float32)}
+    dense, opt, plain = copy.deepcopy(params), Momentum(sparse="catch_up"), Momentum()
+    for _ in range(4):
+        gradient = Rows(np.arange(COUNT), rng.standard_normal(SHAPE).astype(np.float32))
+        opt.update(params, {"E": gradient})
+        plain.update(dense, {"E": gradient.values})
+    assert_same_bits(params["E"], dense["E"])
+    opt.flush(params)
+    assert_same_bits(params["E"], dense["E"])
+
+
+def test_more_missed_steps_than_are_remembered(rng, monkeypatch):
+    """All rows are brought up to date then."""
+    monkeypatch.setattr("fastoptim.step.bound_rows.LONGEST", 5)
+    params = {"E": rng.standard_normal(SHAPE)}
+    dense, opt, plain = copy.deepcopy(params), Momentum(sparse="catch_up", lr=0.1), Momentum(lr=0.1)
+    for _ in range(23):
+        gradient = random_rows(rng, 2, np.float64)
+        opt.update(params, {"E": gradient})
+        plain.update(dense, {"E": gradient.to_dense(COUNT)})
+        assert len(opt._stepper.counts.missed["E"]) < 5
+    opt.flush(params)
+    assert_close(params["E"], dense["E"])
+
+
+def test_masters_and_shadows_catch_up(rng):
+    first = rng.standard_normal(SHAPE).astype(BFLOAT16)
+    params, dense = {"E": first.copy()}, {"E": first.copy()}
+    opt, plain = Momentum(sparse="catch_up", master="float32", lr=0.1), Momentum(master="float32", lr=0.1)
+    for _ in range(9):
+        gradient = random_rows(rng, 4)
+        opt.update(params, {"E": gradient})
+        plain.update(dense, {"E": gradient.to_dense(COUNT)})
+    opt.flush(params)
+    assert_close(opt.masters["E"], plain.masters["E"])
+    assert np.abs(params["E"].astype(np.float32) - dense["E"].astype(np.float32)).max() < 0.02
+
+
+def test_what_is_behind_is_not_saved(rng, tmp_path):
+    params, opt = {"E": rng.standard_normal(SHAPE)}, Momentum(sparse="catch_up", lr=0.1)
+    for _ in range(3):
+        opt.update(params, {"E": random_rows(rng, 4, np.float64)})
+    for save in opt.state_dict, lambda: copy.deepcopy(opt), lambda: pickle.dumps(opt):
+        with pytest.raises(RuntimeError, match=r"rows of 'E' are behind, expected opt\.flush\(params\)"):
+            save()
+    opt.sparse = "lazy"
+    with pytest.raises(ValueError, match=r"rows are behind, expected opt\.flush\(params\)"):
+        opt.update(params, {"E": random_rows(rng, 4, np.float64)})
+    opt.sparse = "catch_up"
+    opt.flush(params)
+    other, others = Momentum(), copy.deepcopy(params)
+    other.load_state_dict(copy.deepcopy(opt.state_dict()))
+    for _ in range(3):
+        gradient = random_rows(rng, 4, np.float64)
+        opt.update(params, {"E": gradient})
+        other.update(others, {"E": gradient})
+    opt.flush(params)
+    other.flush(others)
+    assert_same_bits(params["E"], others["E"])
+    opt.sparse = "lazy"  # all rows have made as many steps
+    opt.update(params, {"E": random_rows(rng, 4, np.float64)})
+    opt.sparse = "catch_up"
+    with pytest.raises(ValueError, match="sparse: expected 'lazy', as rows of 'E' have counted their own steps"):
+        opt.update(params, {"E": random_rows(rng, 4, np.float64)})
+
+
+def test_averages_are_those_of_all_rows(rng):
+    params, opt = {"E": rng.standard_normal(SHAPE)}, Momentum(sparse="catch_up", ema=0.75, lr=0.1)
+    dense, plain = copy.deepcopy(params), Momentum(ema=0.75, lr=0.1)
+    for _ in range(5):
+        gradient = random_rows(rng, 4, np.float64)
+        opt.update(params, {"E": gradient})
+        plain.update(dense, {"E": gradient.to_dense(COUNT)})
+    with opt.averaged(params), plain.averaged(dense):
+        assert_close(params["E"], dense["E"])
+    assert_close(params["E"], dense["E"])
+
+
+@pytest.mark.parametrize(
+    ("opt", "words"),
+    [
+        *((cls(sparse="catch_up"), "is no product") for cls in (Adam, fastoptim.Lion, fastoptim.RAdam)),
+        (AdaGrad(sparse="catch_up", weight_decay=0.1), "is no product"),
+        (Momentum(sparse="catch_up", bounds=(-1, 1)), "bounds are no product"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else type(x).__name__,
+)
+def test_where_there_is_no_closed_form(opt, words, rng):
+    params = {"E": rng.standard_normal(SHAPE)}
+    before = snapshot(opt, params)
+    with pytest.raises(TypeError, match=words):
+        opt.update(params, {"E": random_rows(rng, dtype=np.float64)})
+    assert snapshot(opt, params) == before
+
+
+def test_flush_refuses_what_is_out_of_range(rng):
+    params, opt = {"E": rng.standard_normal(SHAPE)}, Momentum(sparse="catch_up")
+    opt.update(params, {"E": random_rows(rng, 4, np.float64)})
+    with pytest.raises(IndexError, match=r"flush: rows\['E'\]: expected numbers in \[0, 23\), got 23"):
+        opt.flush(params, {"E": [1, 23]})
+    with pytest.raises(TypeError, match="indices: expected integers"):
+        opt.flush(params, {"E": [0.5]})
+    Adam().flush(params)  # nothing is behind

@@ -120,8 +120,7 @@ def _prepare(words: int, indices_of: int, values_of: int, needs_one: int) -> boo
     template = array_at(word_at(words + TEMPLATE * WORD), WORDS, columns)
     table = array_at(word_at(words + TABLE * WORD), WORDS, count * columns)
     summed = array_at(word_at(words + SUMMED * WORD), WORDS, count)
-    steps_at = word_at(words + STEPS * WORD)
-    steps = array_at(steps_at, LIKE_STEPS, rows if steps_at else 0)
+    steps, now = array_at(word_at(words + STEPS * WORD), LIKE_STEPS, rows), word_at(words + NOW * WORD)
     sums = word_at(words + SUMS * WORD)
     grad_bytes, end, segments, sum_count, before, next_grad = row_size * itemsizes[GRAD], 0, 0, 0, -2, 0
     at = -columns
@@ -134,7 +133,7 @@ def _prepare(words: int, indices_of: int, values_of: int, needs_one: int) -> boo
             sum_count += 1
         else:
             grad = values + place * grad_bytes
-        scalar_row = steps[row] if steps_at else 0
+        scalar_row = steps[row] if now < 0 else now - steps[row]
         end += row_size
         if row != before + 1 or grad != next_grad or table[at + columns + SCALAR_ROW] != scalar_row:
             at += columns
@@ -194,8 +193,16 @@ def sum_pass(own: Storage) -> Pass:
     return Pass(sum_rows, *identity, what="sums of rows")
 
 
+def _have_one_row(words: Any, scalars: Any, start: Any, stop: Any) -> None:
+    """Let all segments have the first row of scalars."""
+    columns, segments = word_at(words + COLUMNS * WORD), word_at(words + SEGMENTS * WORD)
+    table = array_at(word_at(words + TABLE * WORD), WORDS, segments * columns)
+    for i in range(segments):
+        table[(i + 1) * columns + SCALAR_ROW] = 0
+
+
 def _set_steps(words: Any, scalars: Any, start: Any, stop: Any) -> None:
-    """Count a step of the rows: one more, or what `NOW` says. Then all segments have the first row of scalars."""
+    """Count a step of the rows: one more; or the one behind `NOW`, plus `scalars`, which then is no address."""
     count, rows = word_at(words + COUNT * WORD), word_at(words + ROWS * WORD)
     indices = array_at(word_at(words + INDICES * WORD), WORDS, count)
     order = array_at(word_at(words + ORDER * WORD), WORDS, count)
@@ -203,7 +210,8 @@ def _set_steps(words: Any, scalars: Any, start: Any, stop: Any) -> None:
     steps, now = array_at(word_at(words + STEPS * WORD), LIKE_STEPS, rows), word_at(words + NOW * WORD)
     for i in range(word_at(words + UNIQUE * WORD)):
         row = indices[order[starts[i]]]
-        steps[row] = steps[row] + 1 if now < 0 else now
+        steps[row] = steps[row] + 1 if now < 0 else now + scalars
 
 
 count_pass = Pass(_set_steps, _FINGERPRINT, what="the steps of rows")
+one_row_pass = Pass(_have_one_row, _FINGERPRINT, what="the numbers of rows")

@@ -7,7 +7,7 @@ from fastoptim.settings.bounds import Bounds
 from fastoptim.settings.cautious import Cautious
 from fastoptim.settings.data import values_from_data
 from fastoptim.settings.declared import Declared
-from fastoptim.settings.fields import Count, Number, Switch, option
+from fastoptim.settings.fields import Choice, Count, Number, Switch, option
 from fastoptim.settings.fields import nonnegative as nonnegative_number  # one of the options is called so
 from fastoptim.settings.groups import OFF, Groups
 from fastoptim.settings.loss_scale import GradScale, LossScale
@@ -20,6 +20,11 @@ from fastoptim.settings.statistics import Names
 
 def _limit(default: None) -> Number:
     return Number(default, "a finite number > 0", open_below=True, optional=True)
+
+
+def sparse(default: str) -> Choice:
+    """The option `sparse`."""
+    return Choice((default, "catch_up"))
 
 
 def _ema(default: None) -> Number:
@@ -67,6 +72,9 @@ class Options(Declared):
             holds for it. At the first update, each pattern has to match a name of `params`.
         frozen: a glob pattern of names, or several: these parameters stay as they are, and have no state, no decay and
             no count. They need no gradients, and those that there are are left alone. Each pattern has to match a name.
+        sparse: what happens to rows that a gradient of `Rows` leaves out. "lazy" leaves them as they are, and each row
+            counts its own steps. With "catch_up", they are updated as with a gradient of zero, when they have a
+            gradient next, or when `opt.flush(params)` asks for it.
         capturable: keep the step count in a GPU's memory, so that CUDA graphs can capture an update.
         statistics: what to measure of each array in the same pass, some of `grad_norm`, `param_norm`, `update_norm`,
             `clipped`, `nan` and `inf`. See `opt.last_statistics`.
@@ -94,6 +102,7 @@ class Options(Declared):
     skip_nonfinite: bool = option(Switch, default=False, kw_only=True)
     groups: Mapping[str, Mapping[str, Any]] | None = option(Groups, default=None, kw_only=True)
     frozen: Patterns = option(Patterns, default=(), kw_only=True)
+    sparse: str = option(sparse, default="lazy", kw_only=True)
     capturable: bool = option(Switch, default=False, kw_only=True)
     statistics: tuple[str, ...] = option(Names, default=(), kw_only=True)
     _off: ClassVar[dict[str, Any]] = {}

@@ -37,6 +37,7 @@ class Plan:
         has_masters: whether parameters of 16 bits have masters.
         is_kahan: whether what parameters of 16 bits lose is kept.
         is_usual: whether it is for calls of `update` without anything else.
+        catches_up: whether rows make the steps later that they have missed.
         per_array: what a step has for each array beside its elements.
         by_array: whether each array needs a segment of its own.
         in_order: whether the state has to lie in C order, as what a step does depends on places in it.
@@ -97,7 +98,7 @@ class Plan:
         is_by_place = bool(matrix_stages) or fused.stochastic or values["state_dtype"] == EIGHT_BITS
         self.by_array, self.in_order = self.per_array.is_summed or is_by_place, len(stages) > 1 or is_by_place
         self._scalar_count = stages[-1].scalar_count
-        self.is_usual = not (accumulates or shadows)
+        self.is_usual, self.catches_up = not (accumulates or shadows), values["sparse"] == "catch_up"
         self.is_direct = self.is_usual and not (self.capturable or self.frozen)
         schedules = {name: value for name in fields if name != "groups" and callable(value := values[name])}
         self._for_others = for_others
@@ -168,6 +169,11 @@ class Plan:
             values.update(kept)
         return rows
 
+    @property
+    def scheduled(self) -> list[str]:
+        """The names of fields that are schedules."""
+        return self._scheduled
+
     def values_at(self, numbers: Numbers, group: int, step: int) -> list[Any]:
         """The values of all fields of the names in a group, as schedules say after so many steps.
 
@@ -197,14 +203,9 @@ class Plan:
             of each: how many were made before, the numbers, and what is carried on.
 
         Raises:
-            ValueError: a schedule changes the numbers of an optimizer that carries some from step to step.
+            ValueError: a schedule returns a wrong number.
             WrongScalarsError: `scalars` returns something else than the rule's numbers.
         """
-        if carry is not None and self._scheduled:
-            raise ValueError(
-                f"{self._scheduled[0]}: expected no schedule, as {type(numbers).__name__} carries numbers from step to "
-                "step, and rows count their own steps"
-            )
         values, own = vars(numbers), self.values_at(numbers, group, step)
         kept = {name: values[name] for name in self._names}
         try:

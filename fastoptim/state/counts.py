@@ -7,6 +7,7 @@ import numpy as np
 
 from fastoptim.arrays.memory import Array
 from fastoptim.settings.carry import Carry, carried
+from fastoptim.state.missed import MissedSteps
 from fastoptim.state.saved import count, counts, mapping
 
 
@@ -49,12 +50,14 @@ class StepCounts:
         version: changes whenever a name changes its cohort.
         on_gpu: the counter of a capturable optimizer, which counts instead once there is one.
         of_rows: of parameters that have had gradients of some rows, the steps of each row, int32 `(rows,)`.
+        missed: of those whose rows catch up, what the steps would have done that they have missed.
     """
 
     def __init__(self, carry: Carry = None) -> None:
         self.skipped = self.version = 0
         self.on_gpu: GpuCounter | None = None
         self.of_rows: dict[Any, Array] = {}
+        self.missed: dict[Any, MissedSteps] = {}
         self._carry = carry
         self._cohorts: dict[Any, Cohort] = {}
 
@@ -137,8 +140,21 @@ class StepCounts:
             as_data = list if isinstance(self._carry, tuple) else float  # what a file gives back
             saved["carry"] = {name: as_data(cohort.carry) for name, cohort in self._cohorts.items()}
         if self.of_rows:
-            saved["row_steps"] = dict(self.of_rows)
+            saved["row_steps"] = {name: self._exported_rows(name) for name in self.of_rows}
         return saved
+
+    def is_behind(self, name: Any) -> bool:
+        """Whether rows of a parameter have missed steps that they have to make."""
+        missed = self.missed.get(name)
+        if missed is None or missed.is_idle:
+            return False
+        return bool((self.of_rows[name] != self._cohorts[name].count).any())
+
+    def _exported_rows(self, name: Any) -> Array:
+        if self.is_behind(name):
+            raise RuntimeError(f"state_dict: rows of {name!r} are behind, expected opt.flush(params) before it")
+        steps = self.of_rows[name]
+        return np.full_like(steps, self._cohorts[name].count) if name in self.missed else steps
 
     def load(self, saved: Mapping[str, Any]) -> "StepCounts":
         """The counts that `export` has returned.

@@ -19,6 +19,7 @@ from fastoptim.settings.algorithm import Algorithm
 from fastoptim.settings.plan import Plan
 from fastoptim.settings.rows import Kind
 from fastoptim.state.counts import StepCounts
+from fastoptim.state.missed import MissedSteps
 from fastoptim.state.store import StateStore
 from fastoptim.step.bound import Arrays, BoundStep, Engine
 from fastoptim.step.cache import BoundSteps, Found
@@ -188,8 +189,18 @@ class Binder(NamedTuple):
                 f"params[{name!r}]: its shape is {segment.param.shape}, but the optimizer has counted steps of "
                 f"{len(steps)} rows"
             )
-        width = self.plan.stages[-1].kernels.scalar_count
-        return RowSteps(steps, RowNumbers(group, width, segment.dtype, type(self.algorithm).carry))
+        last, missed = self.plan.stages[-1], self.counts.missed.get(name)
+        size = 1 + len(last.slots) + last.kernels.fused.ema
+        if missed is not None and (not self.plan.catches_up or missed.size != size) and self.counts.is_behind(name):
+            raise ValueError(f"params[{name!r}]: rows are behind, expected opt.flush(params) before options change")
+        if not self.plan.catches_up:
+            missed = None
+        elif missed is None or missed.size != size:
+            if missed is None and (steps != cohort.count).any():
+                raise ValueError(f"sparse: expected 'lazy', as rows of {name!r} have counted their own steps")
+            missed = MissedSteps(size, segment.dtype)
+        numbers = RowNumbers(group, last.kernels.scalar_count, segment.dtype, type(self.algorithm).carry)
+        return RowSteps(steps, numbers, cohort, missed)
 
     def _engine(
         self,

@@ -1,5 +1,6 @@
 """A parameter with a gradient of some rows, bound to the kernels: its segments are found anew for each call."""
 
+import ctypes
 from collections.abc import Sequence
 from math import prod
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from fastoptim.arrays.memory import Array
 from fastoptim.arrays.rows import Rows
 from fastoptim.kernels.cpu import AHEAD, LINE, SERIAL_LIMIT
+from fastoptim.kernels.idle import NOT_LINEAR, MatrixOf, idle_kernels
 from fastoptim.kernels.launch import PASS, PASS_TABLE, SCALARS, WORK, Launch, Launches
 from fastoptim.kernels.memory import WORD
 from fastoptim.kernels.rows import (
@@ -32,6 +34,7 @@ from fastoptim.kernels.rows import (
     TEMPLATE,
     UNIQUE,
     count_pass,
+    one_row_pass,
     prepare_rows,
     sum_pass,
 )  # fmt: skip
@@ -39,6 +42,7 @@ from fastoptim.kernels.storage import is_stored, storage_of
 from fastoptim.kernels.table import PARAM, SCALAR_ROW
 from fastoptim.settings.plan import Plan
 from fastoptim.settings.rows import Kind, Numbers
+from fastoptim.state.missed import LONGEST
 from fastoptim.step.segments import Segment
 from fastoptim.step.tables import Part, StepTable
 
@@ -62,6 +66,12 @@ class BoundRows:
         self._rows, self._row_shape, self._in_one = shape[0], shape[1:], in_one
         self._row_size, self._computed = prod(shape[1:]), storages[PARAM].computed
         self._update = part.stages[-1].kernels.on_cpu.pass_for(storages, is_scattered=True)
+        fused = part.stages[-1].kernels.fused
+        has_missed, size = self.own.missed is not None, len(storages) - 1 - fused.copy
+        kernels = idle_kernels(size, fused.copy) if has_missed else None
+        self._idle = None if kernels is None else kernels.on_cpu.pass_for(storages, is_scattered=True)
+        self._matrix_of = MatrixOf(part.stages[-1])
+        self._matrix: Array | None = None
         self._itemsizes, self._columns = np.array([x.itemsize for x in storages], np.int64), table.columns
         self._words = words = np.zeros(len(FIELDS), np.int64)
         self._address = int(words.ctypes.data)
@@ -71,13 +81,18 @@ class BoundRows:
         self._table = np.empty((0, self._columns), np.int64)
         self._reserve(FEWEST)
         self._every: Array | None = None
+        self._param_at = ctypes.c_int64.from_address(table.cell(0, segment.param_column))
         self._gradient: Rows | None = None
         self._storage, self._is_summed = storage_of(self._computed), False
 
     def compile(self) -> None:
         """Have what every call needs ready."""
         prepare_rows.compile(PREPARE)
-        assert self.new_calls()  # compiles the passes
+        self.new_calls()  # compiles the passes
+
+    def is_at(self, param: Any) -> bool:
+        """Whether this is the parameter that it was bound for."""
+        return type(param) is np.ndarray and int(param.ctypes.data) == self._param_at.value
 
     def take(self, gradient: Any, params: Sequence[Any]) -> bool:
         """Whether it is a gradient of this parameter, of some rows or of all. If so, its rows are found."""
@@ -91,12 +106,19 @@ class BoundRows:
             storage = storage_of(self._computed)
         if own.values.base is not None and any(np.may_share_memory(own.values, param) for param in params):
             return False
-        self._reserve(len(own.indices))
         needs_one = self._in_one or storage.dtype != self._computed
-        if not prepare_rows(self._address, id(own.indices), id(own.values), needs_one):
+        if not self._find(own.indices, own.values, needs_one):
             return False
         self._gradient, self._storage, self._is_summed = own, storage, False
         return True
+
+    def _find(self, indices: Array, values: Array, needs_one: bool = False, now: int | None = None) -> bool:
+        """Find the rows of a gradient, after so many steps. Return whether all indices are in range."""
+        self._reserve(len(indices))
+        if self.own.missed is not None:
+            self._words[NOW] = self.own.cohort.count if now is None else now
+        found: bool = prepare_rows(self._address, id(indices), id(values), needs_one)
+        return found
 
     def _of_all(self, gradient: Any) -> Rows | None:
         """A gradient of all rows as one of `Rows`; None if it is no array for that."""
@@ -126,9 +148,15 @@ class BoundRows:
         Raises:
             ValueError, WrongScalarsError: the numbers are wrong.
         """
-        made, numbers = kinds[0][0].count, self.own.numbers
+        made, numbers, missed = kinds[0][0].count, self.own.numbers, self.own.missed
         if len(kinds) > 1:
             made = max(cohort.count for cohort, _ in kinds)
+        if missed is not None:
+            row = numbers.set_one(algorithm, plan, made, divisor, self.own.cohort, clip_coef)
+            self._matrix = self._matrix_of(row)
+            if self._matrix is None:
+                raise ValueError(f"sparse: expected 'lazy', as {NOT_LINEAR.format(type(algorithm).__name__)}")
+            return
         if not numbers.has_next(algorithm, plan, made, divisor):
             numbers.fill(algorithm, plan, made, divisor, self._scalar_rows)
         if clip_coef is not None:
@@ -150,18 +178,55 @@ class BoundRows:
         return self._address + SUMS * WORD
 
     def new_calls(self) -> list[Launch]:
-        """The calls of a step: sums, the update, the steps of the rows. `write_calls` says what changes."""
+        """The calls of a step: sums, the update, the steps of the rows. `write_calls` says what changes.
+
+        Where rows catch up, there are two more in front of the update: for the steps that they have missed, and for the
+        numbers of the one that follows.
+        """
         sums, update, count = sum_pass(self._storage).address, self._update.address, count_pass.address
         own = self._address
-        return [Launch(sums, own, 0, 0, 1, 0), Launch(update, 0, 0, 0, LINE, 0), Launch(count, own, 0, 1, 1, 1)]
+        calls = [Launch(sums, own, 0, 0, 1, 0)]
+        if self._idle is not None:
+            calls += [Launch(self._idle.address, 0, 0, 0, LINE, 0), Launch(one_row_pass.address, own, 0, 1, 1, 1)]
+        return [*calls, Launch(update, 0, 0, 0, LINE, 0), Launch(count, own, 1, 1, 1, 1)]
 
-    def write_calls(self, words: Array) -> tuple[int, int, int]:
+    def write_calls(self, words: Array) -> list[int]:
         """Write what changes from step to step into the words of these calls. Return how many elements each is of."""
         own, elements = self._words, self.elements
         count = 0 if self._is_summed else int(own[SUM_COUNT])
         words[0, PASS], words[0, WORK] = sum_pass(self._storage).address, count
-        words[1, PASS_TABLE], words[1, SCALARS], words[1, WORK] = own[TABLE], self.own.numbers.address, elements
-        return count * self._row_size, elements, 1
+        sizes = [count * self._row_size]
+        if self.own.missed is not None:
+            sizes += [self._write_missed(words[1]), 1]
+        update = words[len(sizes)]
+        update[PASS_TABLE], update[SCALARS], update[WORK] = own[TABLE], self.own.numbers.address, elements
+        return [*sizes, elements, 1]
+
+    def _write_missed(self, words: Array) -> int:
+        """Write the call for the steps that rows have missed. Return how many elements it is of."""
+        missed = self.own.missed
+        assert missed is not None
+        elements = 0 if missed.is_idle else self.elements
+        words[PASS_TABLE], words[SCALARS], words[WORK] = self._words[TABLE], missed.address, elements
+        return elements
+
+    def catch_up(self, indices: Array | None, now: int | None = None) -> None:
+        """Make the steps that these rows have missed, or all rows, up to one; by default, up to the last one.
+
+        Raises:
+            IndexError: an index is out of range.
+        """
+        assert self._idle is not None
+        rows = np.arange(self._rows) if indices is None else indices
+        if not self._find(rows, rows, now=now):
+            outside = rows[(rows < 0) | (rows >= self._rows)][0]
+            raise IndexError(f"flush: rows[{self.name!r}]: expected numbers in [0, {self._rows}), got {outside}")
+        count = Launch(count_pass.address, self._address, 0, 1, 1, 1)
+        calls = Launches([Launch(self._idle.address, 0, 0, 0, LINE, 0), count], SERIAL_LIMIT)
+        calls.compile(is_changing=True)
+        calls.run_changed([self._write_missed(calls.words[0]), 1])
+        if indices is None and self.own.missed is not None:
+            self.own.missed.clear()
 
     def sum(self) -> None:
         """Sum the gradients now, as something has to know them before the step."""
@@ -175,3 +240,8 @@ class BoundRows:
         if zero_grads and self._gradient is not None:
             self._gradient.values[...] = 0
         self._gradient = None
+        missed = self.own.missed
+        if missed is not None and self._matrix is not None:
+            missed.add(self._matrix)
+            if len(missed) >= LONGEST:
+                self.catch_up(None, self.own.cohort.count + 1)  # with the step that is being made

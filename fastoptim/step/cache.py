@@ -1,6 +1,6 @@
 """The bound steps of an optimizer: the last ones are kept for calls with other names or layouts in turn."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -96,6 +96,11 @@ class BoundSteps:
             self._names = key
             # a getter of one name returns no tuple
             self._look_up = itemgetter(*key) if len(key) > 1 else lambda grads: tuple(map(grads.__getitem__, key))
+
+    @property
+    def rows(self) -> Sequence[Any]:
+        """The parameters of the last step that may have gradients of some rows."""
+        return () if self._latest is None else self._latest.engine.rows
 
     @property
     def is_flat(self) -> bool:

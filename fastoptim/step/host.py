@@ -204,8 +204,8 @@ class HostEngine:
     def _run_rows(self) -> None:
         """Update the parameters that may have gradients of some rows."""
         elements: list[int] = []
-        for i, each in enumerate(self.rows):
-            elements += each.write_calls(self._row_calls.words[3 * i :])
+        for each in self.rows:
+            elements += each.write_calls(self._row_calls.words[len(elements) :])
         self._row_calls.run_changed(elements)
         for each in self.rows:
             each.finish(self._zero_grads)

@@ -5,6 +5,7 @@ from typing import Any
 
 from fastoptim.arrays.info import TensorInfo
 from fastoptim.arrays.rows import Rows
+from fastoptim.kernels.idle import MOST, NOT_LINEAR, MatrixOf
 from fastoptim.settings.algorithm import Algorithm
 from fastoptim.settings.plan import Plan
 from fastoptim.state.store import StateStore
@@ -61,5 +62,20 @@ def check_options_of_rows(
             "its state of 8 bits is in blocks": store.format.has_codes(computed.dtype, computed.size),
             "random rounding counts the elements of whole arrays": plan.fused.stochastic,
         }
+        if plan.catches_up:
+            fused, last = plan.fused, plan.stages[-1]
+            why |= {
+                f"it has more than {MOST} numbers an element, which is all that sparse='catch_up' can do": (
+                    1 + len(last.slots) + fused.ema > MOST
+                ),
+                "bounds are no product, as sparse='catch_up' needs": fused.bounds,
+                "sparse='catch_up' does not know what is lost of a step": plan.is_kahan and param.is_half,
+            }
+            if not any(why.values()):
+                made, matrix_of = (0, 1, 9, 999), MatrixOf(last)
+                rows = plan.rows_of(algorithm, 0, 0, made, 1.0, type(algorithm).carry)
+                why[f"with sparse='catch_up': {NOT_LINEAR.format(owner)}"] = any(
+                    matrix_of(row) is None for _, row, _ in rows
+                )
         for text in [text for text, is_so in why.items() if is_so]:
             raise TypeError(f"grads[{name!r}]: expected a gradient of all rows, as {text}; got Rows")

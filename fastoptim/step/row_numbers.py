@@ -10,6 +10,8 @@ from fastoptim.arrays.memory import Array
 from fastoptim.settings.carry import Carry
 from fastoptim.settings.plan import Plan
 from fastoptim.settings.rows import Numbers, WrongScalarsError
+from fastoptim.state.counts import Cohort
+from fastoptim.state.missed import MissedSteps
 
 
 class RowNumbers:
@@ -38,6 +40,20 @@ class RowNumbers:
         """Of the table, which moves when it grows."""
         return int(self.array.ctypes.data)
 
+    def set_one(
+        self, numbers: Numbers, plan: Plan, made: int, divisor: float, cohort: Cohort, clip_coef: float | None
+    ) -> list[float]:
+        """Have the numbers of a step that all rows make together as the first row. For arguments and errors see `fill`.
+
+        Returns:
+            the numbers.
+        """
+        ((_, row, _),) = plan.rows_of(numbers, self._group, made, [cohort.count], divisor, cohort.carry)
+        if clip_coef is not None:
+            row[-1] = clip_coef
+        self._add(0, row)
+        return row
+
     def has_next(self, numbers: Numbers, plan: Plan, made: int, divisor: float) -> bool:
         """Add the numbers of the next step to those of all before, if all that was so far still holds: the usual case.
 
@@ -65,6 +81,11 @@ class RowNumbers:
             ValueError: an optimizer carries numbers from step to step, and a schedule changes them.
             WrongScalarsError: `scalars` returns something else than the rule's numbers.
         """
+        if self._first_carry is not None and plan.scheduled:
+            raise ValueError(
+                f"{plan.scheduled[0]}: expected no schedule, as {type(numbers).__name__} carries numbers from step to "
+                "step, and rows count their own steps"
+            )
         values = plan.values_at(numbers, self._group, made), divisor
         if values != self._known_for:
             self._known_for, self._filled, self._carry = values, 0, self._first_carry
@@ -105,9 +126,13 @@ class RowSteps(NamedTuple):
     """What tells the rows of a parameter apart in a step.
 
     Attributes:
-        steps: how many steps each row has made, int32 `(rows,)`.
+        steps: how many steps each row has made, int32 `(rows,)`; where rows catch up, the last one that it has made.
         numbers: of these steps.
+        cohort: of the name.
+        missed: what steps that rows have missed would have done, where they catch up; None where they do not.
     """
 
     steps: Array
     numbers: RowNumbers
+    cohort: Cohort
+    missed: MissedSteps | None

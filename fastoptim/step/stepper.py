@@ -116,6 +116,29 @@ class Stepper:
         """The arrays of a call without those that are frozen. For errors see `NamePatterns`."""
         return self.patterns.taking_part(plan, params, grads, self.counts.names)
 
+    def flush(self, algorithm: Algorithm, plan: Plan, params: Mapping[Any, Any], rows: Mapping[Any, Any]) -> None:
+        """Make the steps that rows have missed.
+
+        Args:
+            algorithm: with its options.
+            plan: what they come to.
+            params: the parameters; those whose rows do not catch up are left alone.
+            rows: which ones, by name: all where there is no such name.
+
+        Raises:
+            IndexError, TypeError, ValueError: an index is out of range, or an array is not what it was.
+        """
+        for name, param in params.items():
+            if name not in self.counts.missed:
+                continue
+            own = Rows(rows[name], np.zeros((len(rows[name]), 0), np.float32)).indices if name in rows else None
+            known = [each for each in self.steps.rows if each.name == name and each.is_at(param)]
+            if not known:
+                none = Rows(np.zeros(0, np.int64), np.zeros((0, *param.shape[1:]), np.float32))
+                (step, *_), known = self.bind(algorithm, plan, {name: param}, {name: none}), []
+                known = [*step.engine.rows]
+            known[0].catch_up(own)
+
     def find(
         self,
         algorithm: Algorithm,
@@ -254,6 +277,11 @@ class Stepper:
         if new := {each.name: each.own.steps for each in step.engine.rows if each.name not in self.counts.of_rows}:
             self.steps.clear()  # from now on, a gradient of all rows counts a step for each of them
             self.counts.of_rows |= new
+        for each in step.engine.rows:
+            if each.own.missed is None:
+                self.counts.missed.pop(each.name, None)
+            else:
+                self.counts.missed[each.name] = each.own.missed
         step.was_kept(plan.is_plain and self.counts.is_plain)
         self.steps.keep(step, self.counts.version)
 
