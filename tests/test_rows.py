@@ -457,10 +457,7 @@ def test_catching_up_is_what_a_dense_gradient_would_have_done(cls, options, dtyp
     dense, opt, plain = copy.deepcopy(params), cls(sparse="catch_up", **options), cls(**options)
     for step in range(25):
         own = rng.standard_normal((3, 2)).astype(dtype)
-        if step == 20:
-            gradient = rng.standard_normal(SHAPE).astype(dtype)
-        else:
-            gradient = random_rows(rng, 4, dtype)
+        gradient = rng.standard_normal(SHAPE).astype(dtype) if step == 20 else random_rows(rng, 4, dtype)
         opt.update(params, {"E": gradient, "W": own})
         plain.update(dense, {"E": gradient if step == 20 else gradient.to_dense(COUNT), "W": own})
         if step == 12:

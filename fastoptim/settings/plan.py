@@ -126,15 +126,8 @@ class Plan:
 
     def is_like(self, other: "Plan") -> bool:
         """Whether steps that were bound for one plan are good for the other."""
-        names = (
-            "stages",
-            "matrix_stages",
-            "copying_stages",
-            "copying_matrix_stages",
-            "needs_norm",
-            "capturable",
-            "is_plain",
-        )
+        stages = "stages", "matrix_stages", "copying_stages", "copying_matrix_stages"
+        names = *stages, "needs_norm", "capturable", "is_plain", "catches_up"
         others = [{**plan.name_patterns, "frozen": ()} for plan in (self, other)]  # no step has frozen names
         return others[0] == others[1] and all(getattr(self, name) == getattr(other, name) for name in names)
 
