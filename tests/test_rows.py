@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import fastoptim
 from fastoptim import SGD, AdaGrad, Adam, AdamW, Momentum, Muon, NAdam, Nesterov, RMSprop, Rows, schedules
-from fastoptim.kernels.rows import sort_by_index
+from fastoptim.kernels.row_order import sort_by_index
 from rounding_in_numpy import BFLOAT16
 from support import DTYPES, FEW, ON_GPU, SUMMED, assert_close, assert_same_bits, snapshot
 from variants import accepted
@@ -580,3 +580,37 @@ def test_flush_refuses_what_is_out_of_range(rng):
     with pytest.raises(TypeError, match="indices: expected integers"):
         opt.flush(params, {"E": [0.5]})
     Adam().flush(params)  # nothing is behind
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cls", [SGD, Adam])
+def test_the_public_kernel(cls, dtype, rng):
+    """It is given the numbers of a step, as it counts none."""
+    param, opt = rng.standard_normal(SHAPE).astype(dtype), cls(lr=0.1)
+    own, state = param.copy(), np.zeros((len(cls.slots), *SHAPE), dtype)
+    for t in 1, 2, 3:
+        gradient = random_rows(rng, 60, dtype)
+        gradient.indices[:COUNT] = np.arange(COUNT)  # so that all rows have made as many steps
+        opt.update({"E": param}, {"E": gradient})
+        cls.kernels.rows(own, gradient.indices.astype(np.uint16), gradient.values, state, cls(lr=0.1).scalars(t))
+    assert_same_bits(own, param)
+    for slot, found in zip(cls.slots, state, strict=True):
+        assert_same_bits(found, opt.state[slot]["E"])
+
+
+def test_what_the_public_kernel_refuses(rng):
+    p, values, state, scalars = np.zeros(SHAPE), np.ones((2, 5)), np.zeros((0, *SHAPE)), (0.1,)
+    kernel = SGD.kernels.rows
+    with pytest.raises(IndexError, match="expected numbers in"):
+        kernel(p, np.array([1, COUNT]), values, state, scalars)
+    for wrong, error in [
+        ((p[:, 0], np.array([1, 2]), values, state, scalars), TypeError),
+        ((p, np.array([1.0, 2.0]), values, state, scalars), TypeError),
+        ((p, np.array([1, 2]), values.astype(np.float32), state, scalars), TypeError),
+        ((p, np.array([1, 2]), values, state, (0.1, 0.2)), ValueError),
+        ((p, np.array([1]), values, state, scalars), ValueError),
+        ((p, np.array([1, 2]), values, np.zeros((1, *SHAPE)), scalars), ValueError),
+    ]:
+        with pytest.raises(error):
+            kernel(*wrong)
+    assert not p.any()

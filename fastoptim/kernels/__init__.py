@@ -106,6 +106,14 @@ class Kernels:
         return self._alone(self.on_cpu.kernel)
 
     @property
+    def rows(self) -> Any:
+        """`kernel(p, indices, values, state, scalars)`: some rows of a matrix, on the calling thread.
+
+        See its docstring. It may be called in your own compiled loops.
+        """
+        return self._alone(self.on_cpu.kernel_rows)
+
+    @property
     def cpu_serial(self) -> Any:
         """`kernel(p, g, state, scalars)` on the calling thread, for your own parallel loop or a forked process."""
         return self._alone(self.on_cpu.kernel_serial)

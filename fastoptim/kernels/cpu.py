@@ -18,6 +18,7 @@ from fastoptim.kernels.launch import Pass
 from fastoptim.kernels.measures import measured
 from fastoptim.kernels.memory import WORD, array_at, word_at
 from fastoptim.kernels.pieces import Pieces, row_prefetcher
+from fastoptim.kernels.row_order import find_unique, sort_by_index
 from fastoptim.kernels.rule import Rule, arguments, fingerprint
 from fastoptim.kernels.storage import FLOAT64, Storage, storage_of
 from fastoptim.kernels.table import END, GRAD, NO_SUMS, PARAM, SCALAR_ROW, PerArray, columns
@@ -165,6 +166,48 @@ class CpuKernels:
 
         return self._public(kernel_serial, "the calling thread")
 
+    @cached_property
+    def kernel_rows(self) -> Any:
+        """The same for some rows of a matrix, on the calling thread."""
+        check, update_elements = _checked_rows, self._update_elements((FLOAT64,) * (2 + len(self._names.slots)))
+        slots, as_many, in_own_dtype = self._slots, self._as_many, unroll.cast(len(self._names.scalars))
+        slots_at = unroll.unrolled("slots", "state, row", (f"state[{i}, row]" for i in range(slots)), slots)
+
+        def kernel_rows(p: Any, indices: Any, values: Any, state: Any, scalars: Any) -> None:
+            check(p, indices, values, state, scalars, slots, as_many)
+            own, (order, spare) = indices.astype(np.int64), np.empty((2, indices.size), np.int64)
+            if not sort_by_index(own, len(p), order, spare):
+                raise IndexError("indices: expected numbers in [0, rows of p)")
+            starts, total = np.empty(own.size + 1, np.int64), np.empty(p.shape[1], p.dtype)
+            numbers = in_own_dtype(scalars, p)
+            for i in range(find_unique(own, order, starts)):
+                first = order[starts[i]]
+                row, gradient = own[first], values[first]
+                if starts[i + 1] - starts[i] > 1:
+                    total[:] = gradient
+                    for place in range(starts[i] + 1, starts[i + 1]):
+                        total += values[order[place]]
+                    gradient = total
+                update_elements((p[row], gradient) + slots_at(state, row), (), numbers, 0, 0)
+
+        slots_named, scalars_named = ", ".join(self._names.slots) or "no slots", ", ".join(self._names.scalars)
+        kernel_rows.__doc__ = f"""One step of `{self._identity[0]}` for some rows, in place, on the calling thread.
+
+        Gradients of a row that occurs several times are summed in the order in which they appear.
+
+        Args:
+            p: parameter, `(n, d)`, contiguous, float32 or float64.
+            indices: of rows, integers `(k,)`.
+            values: their gradients, `(k, d)`, contiguous, of the same dtype.
+            state: `(slots, n, d)`, contiguous, of the same dtype: {slots_named}.
+            scalars: a tuple or 1-D array of floats, as `Optimizer.scalars(t)` gives them: {scalars_named}.
+
+        Raises:
+            IndexError: an index is not in `[0, n)`. Nothing has changed then.
+        """
+        name_apart(kernel_rows, *self._identity)
+        return compiled(kernel_rows, f"{self._owner}'s kernel for rows")
+
     @property
     def _as_many(self) -> tuple[int, ...]:
         return (0,) * len(self._names.scalars)  # a tuple, as its length is known when a call of it is compiled
@@ -192,6 +235,37 @@ class CpuKernels:
         """
         name_apart(function, *self._identity)
         return compiled(function, f"{self._owner}'s kernel for {where}", **options)
+
+
+def _checked_rows(p: Any, indices: Any, values: Any, state: Any, scalars: Any, slots: Any, as_many: Any) -> None:
+    """Refuse arguments that the kernel for rows would misread."""
+
+
+@overload(_checked_rows, strict=False)
+def _checked_rows_overload(
+    p: Any, indices: Any, values: Any, state: Any, scalars: Any, slots: Any, as_many: Any
+) -> Callable[..., Any]:
+    expected = (p, 2), (values, 2), (state, 3)
+    if any(not isinstance(x, types.Array) or x.ndim != ndim or x.layout != "C" for x, ndim in expected):
+        raise TypeError(
+            f"expected C-contiguous arrays p (n, d), values (k, d), state (slots, n, d); got {p}, {values}, {state}"
+        )
+    if not isinstance(indices, types.Array) or indices.ndim != 1 or not isinstance(indices.dtype, types.Integer):
+        raise TypeError(f"expected indices to be integers (k,), got {indices}")
+    if p.dtype not in (types.float32, types.float64) or not p.dtype == values.dtype == state.dtype:
+        raise TypeError(f"expected p, values and state of one dtype, float32 or float64; got {p}, {values}, {state}")
+    if not (p.mutable and state.mutable):
+        raise TypeError(f"expected p and state to be writeable, got {p}, {state}")
+    if isinstance(scalars, types.BaseTuple) and len(scalars) != len(as_many):
+        raise ValueError(f"wrong number of scalars: expected {len(as_many)}, got {len(scalars)}")
+
+    def check(p: Any, indices: Any, values: Any, state: Any, scalars: Any, slots: Any, as_many: Any) -> None:
+        if len(scalars) != len(as_many):
+            raise ValueError("wrong number of scalars: the kernel's docstring names them")
+        if values.shape != (indices.size, p.shape[1]) or state.shape != (slots, p.shape[0], p.shape[1]):
+            raise ValueError("sizes differ: expected p (n, d), indices (k,), values (k, d), state (slots, n, d)")
+
+    return check
 
 
 def _codes(storages: tuple[Storage, ...]) -> list[str]:

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.extending import register_jitable
 
-from fastoptim.kernels import halves, jit, memory, storage
+from fastoptim.kernels import halves, jit, memory, row_order, storage
 from fastoptim.kernels.guard import DATA, SHAPE
 from fastoptim.kernels.jit import compiled, jitable, name_apart
 from fastoptim.kernels.launch import Pass
 from fastoptim.kernels.memory import WORD, WORDS, array_at, prefetch, store_word, word_at
+from fastoptim.kernels.row_order import find_unique, sort_by_index
 from fastoptim.kernels.rule import fingerprint
 from fastoptim.kernels.storage import Storage
 from fastoptim.kernels.table import END, GRAD, SCALAR_ROW
@@ -29,65 +29,8 @@ FIELDS = (
     INDICES, COUNT, VALUES, ROWS, ROW_SIZE, TEMPLATE, OPERANDS, COLUMNS, ITEMSIZES, STEPS, NOW,
     TABLE, ORDER, SPARE, STARTS, SUMS, SUMMED, UNIQUE, SEGMENTS, SUM_COUNT,
 ) = range(len(FIELDS))  # fmt: skip
-FEW, DIGIT, LARGE_DIGIT = 4096, 8, 11  # rows; bits of a digit for up to so many rows, and for more
 STEP = np.int32  # of the dtype of a row's count of steps
 LIKE_STEPS = np.empty(0, STEP)
-
-
-@register_jitable
-def sort_by_index(indices: Any, rows: Any, order: Any, spare: Any) -> Any:
-    """Fill `order` with the places of the indices in ascending order, equal ones in the order in which they appear.
-
-    It is a radix sort, digit after digit from the lowest one.
-
-    Returns:
-        Whether all indices are in `[0, rows)`. If not, `order` means nothing.
-    """
-    is_sorted, before = True, -1
-    for i in range(indices.size):
-        index = indices[i]
-        if index < 0 or index >= rows:
-            return False
-        is_sorted = is_sorted and index >= before
-        before = index
-        order[i] = i
-    if is_sorted:
-        return True
-    digit = DIGIT if indices.size <= FEW else LARGE_DIGIT
-    counts = np.empty(1 << digit, np.int64)
-    shift, mask, source, target = 0, (1 << digit) - 1, order, spare
-    while (rows - 1) >> shift > 0:
-        counts[:] = 0
-        for i in range(indices.size):
-            counts[(indices[i] >> shift) & mask] += 1
-        place = 0
-        for value in range(counts.size):
-            here = counts[value]
-            counts[value] = place
-            place += here
-        for i in range(indices.size):
-            value = (indices[source[i]] >> shift) & mask
-            target[counts[value]] = source[i]
-            counts[value] += 1
-        source, target = target, source
-        shift += digit
-    if (shift // digit) % 2 == 1:  # the last target was the spare array
-        order[:] = spare
-    return True
-
-
-@register_jitable
-def find_unique(indices: Any, order: Any, starts: Any) -> Any:
-    """Fill `starts` with where in `order` each row's places begin, and behind the last one. Return the rows' number."""
-    unique, before = 0, -1
-    for i in range(order.size):
-        index = indices[order[i]]
-        if index != before:
-            starts[unique] = i
-            unique += 1
-            before = index
-    starts[unique] = order.size
-    return unique
 
 
 def _prepare(words: int, indices_of: int, values_of: int, needs_one: int) -> bool:
@@ -150,7 +93,7 @@ def _prepare(words: int, indices_of: int, values_of: int, needs_one: int) -> boo
     return True
 
 
-_FINGERPRINT = f"{fingerprint(memory, storage, halves, jit):x}"
+_FINGERPRINT = f"{fingerprint(memory, row_order, storage, halves, jit):x}"
 name_apart(_prepare, _FINGERPRINT)
 prepare_rows = compiled(_prepare, "the order of rows", nogil=False)  # it reads Python's objects
 PREPARE = (types.int64,) * 4  # the types of its arguments
