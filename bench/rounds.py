@@ -16,10 +16,11 @@ from bench.first_updates import COUNTS, FIRST, first_updates
 from bench.large_calls import LARGE, STAGED
 from bench.low_precision import LOW_PRECISION
 from bench.processes import ROOT, keep_freed_memory
+from bench.row_calls import ROWS
 from bench.small_calls import SMALL
 from bench.verdicts import Change, paired
 
-WAYS = {**SMALL, **LARGE, **STAGED, **LOW_PRECISION}
+WAYS = {**SMALL, **LARGE, **STAGED, **LOW_PRECISION, **ROWS}
 
 STEPS = 300  # in a round
 SECONDS = 0.6  # for the steps of one way in a round, where so many take longer ...

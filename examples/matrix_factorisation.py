@@ -6,6 +6,9 @@
 A rating is a mean, a bias of the user, a bias of the film, and the product of two vectors of tastes. The ratings are
 made up in that way, with noise. So we know what the best model could reach: an error (RMSE) on the hidden ratings as
 large as the noise. The script prints the errors while it trains, and ends about 8 % above the noise.
+
+A step takes a batch of known ratings. Its gradients are those of the users and films in it, `fastoptim.Rows`, which
+also decay alone: so a user decays as often as it rates.
 """
 
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
@@ -28,17 +31,20 @@ def made_up(options, rng):
 def errors(params, ratings):
     """Prediction minus rating, everywhere."""
     predicted = params["users"] @ params["films"].T
-    predicted += params["user_bias"] + params["film_bias"] + params["mean"]
+    predicted += params["user_bias"][:, None] + params["film_bias"] + params["mean"]
     return predicted - ratings
 
 
-def gradients(params, error):
-    """Of half the sum of the squared errors."""
+def gradients(params, user, film, rating):
+    """Of half the mean of the squared errors of these ratings."""
+    u, f = params["users"][user], params["films"][film]
+    predicted = (u * f).sum(axis=1) + params["user_bias"][user] + params["film_bias"][film] + params["mean"]
+    error = (predicted - rating) / np.float32(len(rating))
     return {
-        "users": error @ params["films"],
-        "films": error.T @ params["users"],
-        "user_bias": error.sum(axis=1, keepdims=True),
-        "film_bias": error.sum(axis=0, keepdims=True),
+        "users": fastoptim.Rows(user, error[:, None] * f),
+        "films": fastoptim.Rows(film, error[:, None] * u),
+        "user_bias": fastoptim.Rows(user, error),
+        "film_bias": fastoptim.Rows(film, error),
         "mean": error.sum(keepdims=True),
     }
 
@@ -54,9 +60,10 @@ def main(arguments=None):
     parser.add_argument("--rank", type=int, default=8, help="numbers in a vector of tastes")
     parser.add_argument("--known", type=float, default=0.1, help="part of the ratings that is known")
     parser.add_argument("--noise", type=float, default=0.5, help="standard deviation of the noise")
-    parser.add_argument("--steps", type=int, default=200, help="steps of the optimizer, each on all known ratings")
+    parser.add_argument("--epochs", type=int, default=20, help="times through the known ratings")
+    parser.add_argument("--batch", type=int, default=10_000, help="ratings in a step")
     parser.add_argument("--lr", type=float, default=0.03, help="Adam's learning rate")
-    parser.add_argument("--decay", type=float, default=1.0, help="weight decay of the factors")
+    parser.add_argument("--decay", type=float, default=1e-5, help="weight decay of the factors in a batch")
     parser.add_argument("--seed", type=int, default=0, help="of the ratings and the first factors")
     parser.add_argument("--plot", metavar="FILE.png", help="write the errors' curves (needs matplotlib)")
     options = parser.parse_args(arguments)
@@ -65,28 +72,30 @@ def main(arguments=None):
     params = {
         "users": 0.1 * rng.standard_normal((options.users, options.rank), np.float32),
         "films": 0.1 * rng.standard_normal((options.films, options.rank), np.float32),
-        "user_bias": np.zeros((options.users, 1), np.float32),
-        "film_bias": np.zeros((1, options.films), np.float32),
-        "mean": ratings[known].mean().reshape(1, 1),
+        "user_bias": np.zeros(options.users, np.float32),
+        "film_bias": np.zeros(options.films, np.float32),
+        "mean": ratings[known].mean(keepdims=True),
     }
-    # Plain NumPy would need a line for the factors' decay, and Adam's four lines in a loop over the arrays.
+    # Plain NumPy would need to sum the gradients of each user, a line for the decay, and Adam's four lines.
     no_decay = {"weight_decay": 0.0}
     opt = fastoptim.Adam(lr=options.lr, weight_decay=options.decay, groups={"*_bias": no_decay, "mean": no_decay})
-    curves = []
-    for step in range(options.steps + 1):
+    curves, every = [], np.argwhere(known)
+    for epoch in range(options.epochs + 1):
         error = errors(params, ratings)
-        if step % 10 == 0:
-            curves.append((rmse(error, known), rmse(error, hidden)))
-            print(f"step {step:>4}   RMSE known {curves[-1][0]:.3f}   hidden {curves[-1][1]:.3f}", flush=True)
-        opt.update(params, gradients(params, error * known))
+        curves.append((rmse(error, known), rmse(error, hidden)))
+        print(f"epoch {epoch:>3}   RMSE known {curves[-1][0]:.3f}   hidden {curves[-1][1]:.3f}", flush=True)
+        rng.shuffle(every)
+        for start in range(0, len(every), options.batch):
+            user, film = every[start : start + options.batch].T
+            opt.update(params, gradients(params, user, film, ratings[user, film]))
     print(f"The noise is {options.noise}. No model has a smaller error than that on hidden ratings.")
     if options.plot:
         from matplotlib.figure import Figure
 
         axes = Figure(layout="constrained").subplots()
-        axes.plot(range(0, options.steps + 1, 10), curves, label=("known", "hidden"))
+        axes.plot(curves, label=("known", "hidden"))
         axes.axhline(options.noise, color="black", linestyle=":", label="noise")
-        axes.set(xlabel="step", ylabel="RMSE")
+        axes.set(xlabel="epoch", ylabel="RMSE")
         axes.legend()
         axes.figure.savefig(options.plot)
     return curves[-1][1]

@@ -6,8 +6,8 @@
 The text is Python's own reference, which the standard library brings as `pydoc_data.topics`: 60,000 words. The script
 prints the loss, and then the nearest neighbours of some words: near "left", for example, are "right" and "operand".
 
-A batch has gradients for a few words alone, and `np.add.at` adds them to arrays that are zero. With `zero_grads=True`
-the optimizer sets them back to zero in the pass in which it reads them. In plain NumPy, that is a pass of its own.
+A batch has gradients for a few words alone. They go to the optimizer as `fastoptim.Rows`, which sums those of the same
+word and updates the rows of these words. The other words cost nothing.
 """
 
 import re
@@ -39,15 +39,18 @@ def pairs(text, frequency, window, rng):
     return rng.permutation(both)
 
 
-def add_gradients(vectors, grads, word, others):
-    """Add those of the loss: others[:, 0] are true neighbours, the further columns are words drawn at random."""
+def gradients(vectors, word, others):
+    """The loss and its gradients: others[:, 0] are true neighbours, the further columns are words drawn at random."""
     u, v = vectors["words"][word], vectors["contexts"][others]
     probability = 1 / (1 + np.exp(-np.einsum("nd,nkd->nk", u, v)))
     error = probability.copy()
     error[:, 0] -= 1
-    np.add.at(grads["words"], word, np.einsum("nk,nkd->nd", error, v))
-    np.add.at(grads["contexts"], others, error[:, :, None] * u[:, None, :])
-    return -np.log(1 - abs(error) + 1e-7).sum() / len(word)
+    of_contexts = error[:, :, None] * u[:, None, :]
+    grads = {
+        "words": fastoptim.Rows(word, np.einsum("nk,nkd->nd", error, v)),
+        "contexts": fastoptim.Rows(others.ravel(), of_contexts.reshape(-1, u.shape[1])),
+    }
+    return -np.log(1 - abs(error) + 1e-7).sum() / len(word), grads
 
 
 def neighbours(vectors, vocabulary, word, count):
@@ -77,16 +80,16 @@ def main(arguments=None):
     table = np.cumsum(frequency**0.75)  # random words are drawn with this power of their frequency
     words = np.float32(rng.uniform(-0.5, 0.5, (len(vocabulary), options.dimensions)) / options.dimensions)
     vectors = {"words": words, "contexts": np.zeros_like(words)}
-    grads = {name: np.zeros_like(vector) for name, vector in vectors.items()}
-    opt = fastoptim.Adam(lr=options.lr, grad_scale=options.batch, zero_grads=True)
+    opt = fastoptim.Adam(lr=options.lr, grad_scale=options.batch)
     for epoch in range(1, options.epochs + 1):
         near = pairs(text, frequency, options.window, rng)
         batches = near[: len(near) // options.batch * options.batch].reshape(-1, options.batch, 2)
         total = 0.0
         for word, true in np.moveaxis(batches, 2, 1):
             drawn = np.searchsorted(table, rng.random((options.batch, options.negatives)) * table[-1])
-            total += add_gradients(vectors, grads, word, np.column_stack([true, drawn]))
+            loss, grads = gradients(vectors, word, np.column_stack([true, drawn]))
             opt.update(vectors, grads)
+            total += loss
         print(f"epoch {epoch}   loss {total / len(batches):.3f}", flush=True)
     asked = [word for word in options.words.split(",") if word in vocabulary]
     found = {word: neighbours(vectors["words"], vocabulary, word, 8) for word in asked}
