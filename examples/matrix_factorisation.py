@@ -7,8 +7,7 @@ A rating is a mean, a bias of the user, a bias of the film, and the product of t
 made up in that way, with noise. So we know what the best model could reach: an error (RMSE) on the hidden ratings as
 large as the noise. The script prints the errors while it trains, and ends about 8 % above the noise.
 
-A step takes a batch of known ratings. Its gradients are those of the users and films in it, `fastoptim.Rows`, which
-also decay alone: so a user decays as often as it rates.
+A step takes a batch of known ratings. The users and films in it have gradients, `fastoptim.Rows`, and decay; no others.
 """
 
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
@@ -40,13 +39,9 @@ def gradients(params, user, film, rating):
     u, f = params["users"][user], params["films"][film]
     predicted = (u * f).sum(axis=1) + params["user_bias"][user] + params["film_bias"][film] + params["mean"]
     error = (predicted - rating) / np.float32(len(rating))
-    return {
-        "users": fastoptim.Rows(user, error[:, None] * f),
-        "films": fastoptim.Rows(film, error[:, None] * u),
-        "user_bias": fastoptim.Rows(user, error),
-        "film_bias": fastoptim.Rows(film, error),
-        "mean": error.sum(keepdims=True),
-    }
+    of_users = {"users": fastoptim.Rows(user, error[:, None] * f), "user_bias": fastoptim.Rows(user, error)}
+    of_films = {"films": fastoptim.Rows(film, error[:, None] * u), "film_bias": fastoptim.Rows(film, error)}
+    return {**of_users, **of_films, "mean": error.sum(keepdims=True)}
 
 
 def rmse(error, where):
@@ -76,7 +71,6 @@ def main(arguments=None):
         "film_bias": np.zeros(options.films, np.float32),
         "mean": ratings[known].mean(keepdims=True),
     }
-    # Plain NumPy would need to sum the gradients of each user, a line for the decay, and Adam's four lines.
     no_decay = {"weight_decay": 0.0}
     opt = fastoptim.Adam(lr=options.lr, weight_decay=options.decay, groups={"*_bias": no_decay, "mean": no_decay})
     curves, every = [], np.argwhere(known)

@@ -6,8 +6,7 @@
 The text is Python's own reference, which the standard library brings as `pydoc_data.topics`: 60,000 words. The script
 prints the loss, and then the nearest neighbours of some words: near "left", for example, are "right" and "operand".
 
-A batch has gradients for a few words alone. They go to the optimizer as `fastoptim.Rows`, which sums those of the same
-word and updates the rows of these words. The other words cost nothing.
+A batch has gradients for a few words alone, as `fastoptim.Rows`: those of a word are summed; other words cost nothing.
 """
 
 import re
@@ -45,11 +44,9 @@ def gradients(vectors, word, others):
     probability = 1 / (1 + np.exp(-np.einsum("nd,nkd->nk", u, v)))
     error = probability.copy()
     error[:, 0] -= 1
-    of_contexts = error[:, :, None] * u[:, None, :]
-    grads = {
-        "words": fastoptim.Rows(word, np.einsum("nk,nkd->nd", error, v)),
-        "contexts": fastoptim.Rows(others.ravel(), of_contexts.reshape(-1, u.shape[1])),
-    }
+    of_words, of_contexts = np.einsum("nk,nkd->nd", error, v), error[:, :, None] * u[:, None, :]
+    contexts = fastoptim.Rows(others.ravel(), of_contexts.reshape(-1, u.shape[1]))
+    grads = {"words": fastoptim.Rows(word, of_words), "contexts": contexts}
     return -np.log(1 - abs(error) + 1e-7).sum() / len(word), grads
 
 
