@@ -228,7 +228,7 @@ def test_foreign_files(good, tmp_path):
     table, data = parts(good)
     table["params/b"]["dtype"] = "I64"
     path.write_bytes(signed(joined(table, data)))
-    refused(path, "'params/b' has dtype I64, expected U8 or F16 or BF16 or F32 or F64")
+    refused(path, "'params/b' has dtype I64, expected U8 or I32 or F16 or BF16 or F32 or F64")
     table["__metadata__"]["fastoptim"] = "[" * 100_000
     path.write_bytes(signed(joined(table, data)))
     refused(path, "no JSON")

@@ -224,7 +224,7 @@ def test_demo(interactive, tmp_path, monkeypatch, capsys):
     assert [row[0] for row in rows] == ["Adam"]
     accuracy, update, plain, speedup = map(float, rows[0][1:])
     assert 50 < accuracy <= 100
-    assert speedup == pytest.approx(plain / update, abs=0.1)
+    assert speedup == pytest.approx(plain / update, rel=0.02, abs=0.1)  # of times with two or three digits
     assert f"Loss curves: {picture}" in text
     image = imread(picture)
     assert image.shape[0] > 500

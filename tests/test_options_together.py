@@ -54,7 +54,7 @@ VALUES = {
 def test_every_option_is_tested():
     # They change no number of float32, and have tests of their own.
     apart = {"capturable": False, "statistics": ()}
-    apart |= {"master": None, "state_dtype": None, "rounding": None, "seed": 0}
+    apart |= {"master": None, "state_dtype": None, "rounding": None, "seed": 0, "sparse": "lazy"}
     assert options_of(Optimizer) == OPTIONS | apart
     for cls in OPTIMIZERS:
         assert inspect.signature(cls).parameters.keys() >= {*OPTIONS, *apart}

@@ -200,6 +200,7 @@ WRONG = {
     "state_dtype": ["float64", "8", np.float16, True],
     "rounding": ["up", 8, True],
     "seed": [-1, 1.5, None, 2**64, True, "1"],
+    "sparse": ["eager", None, 1, True],
     "statistics": ["norm", ("nan", "nan"), ["nan", 3], 1, None, {"nan"}],
     "adamw": [None, 3, True, ["b*", 3], {"b*": 1}, lambda name: True],
 }
