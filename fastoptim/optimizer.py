@@ -227,6 +227,7 @@ class Optimizer(Algorithm):
 
         Raises:
             IndexError: there is no such row.
+            KeyError: `rows` has a name that `params` has not.
             TypeError, ValueError: an array is not what it was when it was updated.
         """
         plan = self._stepper.plan(self, accumulates=False)

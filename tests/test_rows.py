@@ -1,7 +1,9 @@
 """Gradients of some rows: each row is updated as a parameter of its own would be, and costs what it costs."""
 
 import copy
+import gc
 import pickle
+import weakref
 
 import numba
 import numpy as np
@@ -13,7 +15,7 @@ import fastoptim
 from fastoptim import SGD, AdaGrad, Adam, AdamW, Momentum, Muon, NAdam, Nesterov, RMSprop, Rows, schedules
 from fastoptim.kernels.row_order import sort_by_index
 from rounding_in_numpy import BFLOAT16
-from support import DTYPES, FEW, ON_GPU, SUMMED, assert_close, assert_same_bits, snapshot
+from support import DTYPES, FEW, LAYOUTS, ON_GPU, SUMMED, assert_close, assert_same_bits, snapshot
 from variants import accepted
 
 ELEMENTWISE = [cls for cls in ON_GPU if cls not in SUMMED]
@@ -490,7 +492,7 @@ def test_rows_that_have_missed_nothing_keep_their_bits(rng):
 
 def test_more_missed_steps_than_are_remembered(rng, monkeypatch):
     """All rows are brought up to date then."""
-    monkeypatch.setattr("fastoptim.step.bound_rows.LONGEST", 5)
+    monkeypatch.setattr("fastoptim.state.missed.LONGEST", 5)
     params = {"E": rng.standard_normal(SHAPE)}
     dense, opt, plain = copy.deepcopy(params), Momentum(sparse="catch_up", lr=0.1), Momentum(lr=0.1)
     for _ in range(23):
@@ -614,3 +616,168 @@ def test_what_the_public_kernel_refuses(rng):
         with pytest.raises(error):
             kernel(*wrong)
     assert not p.any()
+
+
+def both(cls, options, first, calls, rng, before_flush=None):
+    """Train with rows that catch up, and with dense gradients, and compare."""
+    params, dense = {"E": first.copy()}, {"E": first.copy()}
+    opt, plain = cls(sparse="catch_up", **options), cls(**options)
+    for i in range(calls):
+        gradient = random_rows(rng, 4, first.dtype, *first.shape[:1], first.shape[1:])
+        if before_flush is not None and i == calls // 2:
+            before_flush(opt)
+            before_flush(plain)
+        opt.update(params, {"E": gradient})
+        plain.update(dense, {"E": gradient.to_dense(len(first))})
+    opt.flush(params)
+    assert_close(params["E"], dense["E"])
+    return opt, plain
+
+
+def test_averages_that_come_later_while_nothing_is_behind(rng):
+    """SGD leaves rows without a gradient as they are: none is behind, though each was updated in another step."""
+    opt, plain = both(SGD, {"lr": 0.1}, rng.standard_normal(SHAPE), 20, rng, lambda opt: setattr(opt, "ema", 0.9))
+    assert_close(opt.averages["E"], plain.averages["E"])
+    opt.sparse = "lazy"
+    opt.update({"E": np.zeros(SHAPE)}, {"E": Rows([3], np.ones((1, 5)))})
+    steps = opt.state_dict()["row_steps"]["E"]
+    assert steps[3] == 21
+    assert set(np.delete(steps, 3)) == {20}
+
+
+@pytest.mark.parametrize("cls", [SGD, Adam])
+@pytest.mark.parametrize("options", [{}, {"ema": 0.5}])
+def test_a_parameter_that_was_in_another_order(cls, options, rng):
+    """Its state moves to C order."""
+    first = np.asfortranarray(rng.standard_normal(SHAPE))
+    opt, plain = cls(lr=0.1, **options), cls(lr=0.1, **options)
+    one, other, gradient = {"E": first.copy(order="F")}, {"E": np.ascontiguousarray(first)}, rng.standard_normal(SHAPE)
+    opt.update(one, {"E": gradient})
+    plain.update(other, {"E": gradient})
+    one = {"E": np.ascontiguousarray(one["E"])}
+    for _ in range(3):
+        gradient = random_rows(rng, 9, np.float64)
+        opt.update(one, {"E": gradient})
+        plain.update(other, {"E": gradient})
+    assert_same_bits(one["E"], other["E"])
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (30, 5), (COUNT, 4), ()])
+def test_a_dense_gradient_of_another_shape_is_refused(shape, rng):
+    params, opt = {"E": rng.standard_normal(SHAPE)}, SGD()
+    opt.update(params, {"E": random_rows(rng, dtype=np.float64)})
+    before = snapshot(opt, params)
+    with pytest.raises(ValueError, match=r"grads\['E'\]: expected the parameter's shape \(23, 5\)"):
+        opt.update(params, {"E": np.ones(shape)})
+    assert snapshot(opt, params) == before
+
+
+@pytest.mark.parametrize("cls", [fastoptim.ScheduleFreeSGD, fastoptim.ScheduleFreeAdamW])
+def test_evaluation_parameters(cls, rng):
+    params, opt = {"E": rng.standard_normal(SHAPE)}, cls(lr=0.1)
+    dense, plain = copy.deepcopy(params), cls(lr=0.1)
+    for _ in range(3):
+        gradient = Rows(rng.permutation(COUNT), rng.standard_normal(SHAPE))
+        opt.update(params, {"E": gradient})
+        plain.update(dense, {"E": gradient.to_dense(COUNT)})
+    with opt.averaged(params), plain.averaged(dense):
+        assert_close(params["E"], dense["E"])
+    assert_close(params["E"], dense["E"])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_zeros_reach_the_callers_array(dtype, rng):
+    """Also where the numbers are converted first, or copied into C order."""
+    params, opt = {"E": rng.standard_normal(SHAPE).astype(np.float64)}, SGD(zero_grads=True)
+    gradient = random_rows(rng, dtype=dtype)
+    opt.update(params, {"E": gradient})
+    assert not gradient.values.any()
+    dense = np.asfortranarray(rng.standard_normal(SHAPE).astype(dtype))
+    opt.update(params, {"E": dense})
+    assert not dense.any()
+    gradient.values.flags.writeable = dense.flags.writeable = False
+    for wrong in gradient, dense:
+        with pytest.raises(ValueError, match=r"grads\['E'\].*writeable"):
+            opt.update(params, {"E": wrong})
+
+
+def test_flush_looks_at_the_parameter(rng):
+    params, opt = {"E": rng.standard_normal(SHAPE)}, Momentum(sparse="catch_up", lr=0.1)
+    for _ in range(3):
+        opt.update(params, {"E": random_rows(rng, 2, np.float64)})
+    before = params["E"].copy()
+    read_only = params["E"].view()
+    read_only.flags.writeable = False
+    for wrong in params["E"][:1], params["E"].view(np.int64), read_only:
+        with pytest.raises((TypeError, ValueError), match=r"params\['E'\]"):
+            opt.flush({"E": wrong})
+    with pytest.raises(KeyError, match="flush: rows has 'e', which params has not"):
+        opt.flush(params, {"e": [1]})
+    assert_same_bits(params["E"], before)
+    moved = {"E": params["E"].copy()}
+    opt.flush(moved, {"E": 3})
+    opt.flush(moved)
+    opt.sparse = "lazy"
+    opt.flush(moved)
+    assert not opt._stepper.counts.is_behind("E")
+
+
+def test_gradients_of_other_memory_or_size_cannot_be_put_in_place(rng):
+    gradient = random_rows(rng)
+    for name in "indices", "values":
+        with pytest.raises(AttributeError):
+            setattr(gradient, name, np.zeros(3))
+
+
+def test_options_that_come_later(rng):
+    params, opt = {"E": rng.standard_normal(SHAPE)}, Momentum(sparse="catch_up")
+    opt.update(params, {"E": random_rows(rng, dtype=np.float64)})
+    opt.statistics = ("grad_norm",)
+    with pytest.raises(TypeError, match="as statistics are of all elements; got Rows"):
+        opt.update(params, {"E": random_rows(rng, dtype=np.float64)})
+    with pytest.raises(TypeError, match="got an array, after Rows in another call"):
+        opt.update(params, {"E": np.ones(SHAPE)})
+
+
+def test_a_norm_that_is_not_finite(rng):
+    params, opt = {"E": rng.standard_normal(SHAPE)}, Momentum(sparse="catch_up", clip_norm=1.0)
+    opt.update(params, {"E": random_rows(rng, dtype=np.float64)})
+    gradient = random_rows(rng, 3, np.float64)
+    gradient.values[:] = np.nan
+    opt.update(params, {"E": gradient})
+    assert np.isnan(params["E"]).any(axis=1).sum() == len(np.unique(gradient.indices))
+
+
+def test_an_unaligned_parameter_is_refused(rng):
+    param = LAYOUTS["unaligned"](rng.standard_normal(SHAPE))
+    opt = SGD()
+    with pytest.raises(ValueError, match="expected it to be aligned"):
+        opt.update({"E": param}, {"E": random_rows(rng, dtype=np.float64)})
+    assert opt.iter == 0
+
+
+@pytest.mark.parametrize("is_skipped", [False, True])
+def test_no_gradient_is_kept_alive(is_skipped, rng):
+    params, opt = {"E": rng.standard_normal(SHAPE)}, Adam(skip_nonfinite=True)
+    opt.update(params, {"E": random_rows(rng, dtype=np.float64)})
+    values = rng.standard_normal((3, 5))
+    values[1, 1] = np.inf if is_skipped else 1
+    gradient, alive = Rows([1, 2, 3], values), weakref.ref(values)
+    del values
+    opt.update(params, {"E": gradient})
+    assert opt.skipped == is_skipped
+    del gradient
+    gc.collect()
+    assert alive() is None
+
+
+def test_a_schedule_of_a_group_counts_as_one(rng):
+    opt = NAdam(groups={"E": {"lr": schedules.linear(0.1, 0.0, steps=8)}})
+    with pytest.raises(ValueError, match="lr: expected no schedule, as NAdam carries numbers"):
+        opt.update({"E": rng.standard_normal(SHAPE)}, {"E": random_rows(rng, dtype=np.float64)})
+
+
+def test_a_shadow_of_rows_that_catch_up_is_refused(rng):
+    params, shadow = {"E": rng.standard_normal(SHAPE).astype(np.float32)}, {"E": np.zeros(SHAPE, np.float16)}
+    with pytest.raises(TypeError, match="a shadow would be behind"):
+        Momentum(sparse="catch_up").update(params, {"E": random_rows(rng)}, shadow=shadow)

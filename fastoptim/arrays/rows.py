@@ -23,15 +23,15 @@ class Rows:
             gradients have. Arrays that are not contiguous are copied.
 
     Attributes:
-        indices: int64 `(k,)`, contiguous.
-        values: `(k, ...)`, contiguous.
+        indices: int64 `(k,)`, contiguous: yours, or a copy.
+        values: `(k, ...)`, contiguous: yours, or a copy. This is what `zero_grads` sets to zero.
 
     Raises:
         TypeError: the indices are no integers, or the values no floats.
         ValueError: there are more of one than of the other.
     """
 
-    __slots__ = ("indices", "values")
+    __slots__ = ("_indices", "_values")
 
     def __init__(self, indices: Any, values: Any) -> None:
         own, numbers = np.asarray(indices), np.asarray(values)
@@ -45,8 +45,18 @@ class Rows:
             raise ValueError(f"Rows: values: expected ({own.size}, ...), one row for each index; got {numbers.shape}")
         if own.dtype == np.uint64 and own.size and own.max() > np.iinfo(np.int64).max:
             raise ValueError(f"Rows: indices: expected numbers below 2**63, got {own.max()}")
-        self.indices: Array = np.ascontiguousarray(own, INT64)
-        self.values: Array = numbers if numbers.flags.c_contiguous else np.ascontiguousarray(numbers)
+        self._indices: Array = np.ascontiguousarray(own, INT64)
+        self._values: Array = numbers if numbers.flags.c_contiguous else np.ascontiguousarray(numbers)
+
+    @property
+    def indices(self) -> Array:
+        """Which rows."""
+        return self._indices
+
+    @property
+    def values(self) -> Array:
+        """Their gradients."""
+        return self._values
 
     @classmethod
     def of(cls, matrix: Any) -> "Rows":

@@ -20,11 +20,12 @@ from fastoptim.kernels.rule import fingerprint
 from fastoptim.kernels.storage import Storage
 from fastoptim.kernels.table import END, GRAD, SCALAR_ROW
 
-# Words that say where everything is: what comes with a call, then what stays, then what is found.
+# Where everything is: what comes with a call, then what stays, then what is found.
 FIELDS = (
     "indices", "count", "values", "rows", "row_size", "template", "operands", "columns", "itemsizes", "steps", "now",
     "table", "order", "spare", "starts", "sums", "summed", "unique", "segments", "sum_count",
 )  # fmt: skip
+ROW_WORDS = np.dtype([(name, np.int64) for name in FIELDS])
 (
     INDICES, COUNT, VALUES, ROWS, ROW_SIZE, TEMPLATE, OPERANDS, COLUMNS, ITEMSIZES, STEPS, NOW,
     TABLE, ORDER, SPARE, STARTS, SUMS, SUMMED, UNIQUE, SEGMENTS, SUM_COUNT,

@@ -164,8 +164,8 @@ class Plan:
 
     @property
     def scheduled(self) -> list[str]:
-        """The names of fields that are schedules."""
-        return self._scheduled
+        """The names of fields that are schedules, for all names or in a group."""
+        return [name for varied in self._varied for name, _, _ in varied.scheduled]
 
     def values_at(self, numbers: Numbers, group: int, step: int) -> list[Any]:
         """The values of all fields of the names in a group, as schedules say after so many steps.

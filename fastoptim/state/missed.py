@@ -6,7 +6,9 @@ import numpy as np
 
 from fastoptim.arrays.memory import Array
 
-LONGEST = 4096  # steps that a row may miss, before all rows are brought up to date
+# Steps that a row may miss before all rows are brought up to date; fewer where each step has another matrix, as all
+# products change then.
+LONGEST, LONGEST_OF_OTHERS = 4096, 256
 
 
 class MissedSteps:
@@ -34,6 +36,11 @@ class MissedSteps:
 
     def __len__(self) -> int:
         return len(self._products) - 1
+
+    @property
+    def is_long(self) -> bool:
+        """Whether rows have to be brought up to date."""
+        return len(self) >= (LONGEST_OF_OTHERS if self._same is None else LONGEST)
 
     @property
     def address(self) -> int:

@@ -80,6 +80,7 @@ class Binder(NamedTuple):
     counts: StepCounts
     steps: BoundSteps
     scratch: Scratch
+    may_have_rows: bool = True
 
     def bind(
         self, params: Mapping[Any, Any], grads: Mapping[Any, Any], shadow: Mapping[Any, Any] | None = None
@@ -93,7 +94,7 @@ class Binder(NamedTuple):
         known = self.steps.search(call.names, call.params, call.grads, self.counts.version)
         if known is not None and takes_shadow(known, shadow):
             return known
-        rows = self._rows_of(call)
+        rows = self._rows_of(call) if self.may_have_rows else {}
         # The checks of such a gradient are those of `check_rows`. Its parameter stands in its place here.
         dense = (p if name in rows else g for name, p, g in zip(*call[:3], strict=True))
         own, gradients = infos_of(call.names, call.params, tuple(dense))
@@ -103,7 +104,10 @@ class Binder(NamedTuple):
         zeroing = self.plan.fused.zero_grads
         if zeroing:
             check_zeroed(call.names, gradients)
-        check_rows(rows, infos, zeroing)
+        check_rows(rows, infos)
+        for name, grad in zip(call.names, call.grads, strict=True) if zeroing else ():
+            if name in rows and not (grad.values if type(grad) is Rows else grad).flags.writeable:
+                raise ValueError(f"grads[{name!r}]: expected writeable numbers, as zero_grads sets them to zero")
         apart = [
             host_info(rows[name].values) if name in rows else g for name, g in zip(call.names, gradients, strict=True)
         ]
@@ -111,7 +115,9 @@ class Binder(NamedTuple):
         on_device = any(map(on_gpu, call.params))
         memory = memory_of("cuda") if on_device else self.store.memory if not call.names else HOST
         check_precision(self.algorithm, self.plan, self.store, infos, shadow)
-        check_options_of_rows(self.algorithm, self.plan, self.store, {name: infos[name] for name in rows})
+        of_rows = {name: infos[name] for name in rows}
+        are_dense = {name for name, grad in zip(call.names, call.grads, strict=True) if type(grad) is not Rows}
+        check_options_of_rows(self.algorithm, self.plan, self.store, of_rows, are_dense)
         shadows: list[TensorInfo] = []
         if shadow is not None:
             shadows = shadows_of(shadow, call.names, own)
@@ -137,7 +143,12 @@ class Binder(NamedTuple):
         shapes = self.algorithm.state_shape
         is_simple = not (self.plan.by_array or self.plan.shadows or there.keys() - {"ema"} or rows_of)
         like = call.layout if is_whole and is_simple else None
-        grown = self.store.including(infos, memory, shapes, like, there, in_order=self.plan.in_order)
+        slices = self.store.slices  # rows are found in state in C order
+        turned = {
+            name for name in rows_of if name in slices and slices[name].axes != tuple(range(len(infos[name].shape)))
+        }
+        store = self.store.but(unplaced=self.store.unplaced | turned) if turned else self.store
+        grown = store.including(infos, memory, shapes, like, there, in_order=self.plan.in_order)
         kinds, rows = self._kinds(infos)
         segments = (
             self._flat_segments(like, call, grown.store, memory) if like is not None and len(kinds) <= 1 else None
@@ -168,35 +179,36 @@ class Binder(NamedTuple):
     def _rows_of(self, call: Given) -> dict[Any, Rows]:
         """The gradients of some rows; and those of all, of parameters whose rows have their own steps by now."""
         found = dict[Any, Rows]()
-        for name, grad in zip(call.names, call.grads, strict=True):
+        for name, param, grad in zip(*call[:3], strict=True):
             if type(grad) is Rows:
                 found[name] = grad
             elif name in self.counts.of_rows:
                 if on_gpu(grad):
                     raise TypeError(f"params[{name!r}]: expected it on the CPU, where its rows count their steps")
-                if grad.ndim and is_stored(grad.dtype):
+                if grad.shape == param.shape != () and is_stored(grad.dtype):
                     found[name] = Rows(np.arange(len(grad)), grad)
         return found
 
     def _row_steps(self, name: Any, segment: Segment, kinds: Sequence[Kind]) -> RowSteps:
         """What tells a parameter's rows apart. They have made the steps of the name, if none of them has its own."""
         cohort, group = kinds[segment.row]
-        steps = self.counts.of_rows.get(name)
-        if steps is None:
-            steps = np.full(segment.param.shape[0], cohort.count, STEP)
-        elif len(steps) != segment.param.shape[0]:
+        last, steps, missed = self.plan.stages[-1], self.counts.of_rows.get(name), self.counts.missed.get(name)
+        size, shape = 1 + len(last.slots) + last.kernels.fused.ema, segment.param.shape
+        if steps is not None and len(steps) != shape[0]:
             raise ValueError(
-                f"params[{name!r}]: its shape is {segment.param.shape}, but the optimizer has counted steps of "
-                f"{len(steps)} rows"
+                f"params[{name!r}]: its shape is {shape}, but the optimizer has counted steps of {len(steps)} rows"
             )
-        last, missed = self.plan.stages[-1], self.counts.missed.get(name)
-        size = 1 + len(last.slots) + last.kernels.fused.ema
-        if missed is not None and (not self.plan.catches_up or missed.size != size) and self.counts.is_behind(name):
-            raise ValueError(f"params[{name!r}]: rows are behind, expected opt.flush(params) before options change")
-        if not self.plan.catches_up:
-            missed = None
-        elif missed is None or missed.size != size:
-            if missed is None and (steps != cohort.count).any():
+        if missed is not None and (not self.plan.catches_up or missed.size != size):
+            if self.counts.is_behind(name):
+                raise ValueError(
+                    f"params[{name!r}]: rows are behind, expected opt.flush(params) before an option is assigned. "
+                    "Assign what it was, and call it"
+                )
+            steps = missed = None  # all rows have made all steps
+        if steps is None:
+            steps = np.full(shape[0], cohort.count, STEP)
+        if self.plan.catches_up and missed is None:
+            if (steps != cohort.count).any():
                 raise ValueError(f"sparse: expected 'lazy', as rows of {name!r} have counted their own steps")
             missed = MissedSteps(size, segment.dtype)
         numbers = RowNumbers(group, last.kernels.scalar_count, segment.dtype, type(self.algorithm).carry)

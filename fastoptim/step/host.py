@@ -104,7 +104,10 @@ class HostEngine:
             dense[each.index] = EMPTY
         if not self._guard.accept(params, tuple(dense)):
             return False
-        return all(each.take(grads[each.index], params) for each in self.rows)
+        is_taken = all(each.take(grads[each.index], params) for each in self.rows)
+        for each in self.rows if not is_taken else ():
+            each.let_go()
+        return is_taken
 
     def set_row_numbers(
         self, algorithm: Numbers, plan: Plan, kinds: Sequence[Kind], divisor: float, clip_coef: float | None
@@ -208,7 +211,7 @@ class HostEngine:
             elements += each.write_calls(self._row_calls.words[len(elements) :])
         self._row_calls.run_changed(elements)
         for each in self.rows:
-            each.finish(self._zero_grads)
+            each.finish()
 
 
 NO_GRADIENT = Expected(np.dtype(np.float32), (0,), (4,), 0, needs_alignment=False)

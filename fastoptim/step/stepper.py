@@ -126,12 +126,19 @@ class Stepper:
             rows: which ones, by name: all where there is no such name.
 
         Raises:
-            IndexError, TypeError, ValueError: an index is out of range, or an array is not what it was.
+            IndexError, KeyError, TypeError, ValueError: an index is out of range, a name is unknown, or an array is not
+                what it was.
         """
+        for name in rows:
+            if name not in params:
+                raise KeyError(f"flush: rows has {name!r}, which params has not")
         for name, param in params.items():
-            if name not in self.counts.missed:
+            own = None
+            if name in rows:
+                own = np.atleast_1d(rows[name])
+                own = Rows(own, np.zeros((len(own), 0), np.float32)).indices
+            if not self.counts.is_behind(name):
                 continue
-            own = Rows(rows[name], np.zeros((len(rows[name]), 0), np.float32)).indices if name in rows else None
             known = [each for each in self.steps.rows if each.name == name and each.is_at(param)]
             if not known:
                 none = Rows(np.zeros(0, np.int64), np.zeros((0, *param.shape[1:]), np.float32))
@@ -187,7 +194,9 @@ class Stepper:
         Raises:
             TypeError, ValueError: an array is not what it was when it was updated.
         """
-        return Binder(algorithm, plan, self.store, self.counts, BoundSteps(), self._scratch).bind(params, params)
+        return Binder(algorithm, plan, self.store, self.counts, BoundSteps(), self._scratch, may_have_rows=False).bind(
+            params, params
+        )
 
     def rows(self, algorithm: Algorithm, plan: Plan, found: Found, divisor: float) -> NumberRows:
         """The numbers of a step, looked at before it is made.
@@ -245,6 +254,8 @@ class Stepper:
                 nonfinite = counted(step.key, params, grads, engine.memory, plan.statistics if asked is None else asked)
                 if plan.fused.zero_grads:  # or gradients that are added to would be nan for ever
                     engine.memory.clear([x.values if type(x) is Rows else x for x in grads], stream)
+                for each in engine.rows:
+                    each.let_go()
                 self.norm = norm
                 self.counts.skipped += 1
                 self.measured = (nonfinite,)
@@ -274,9 +285,10 @@ class Stepper:
         self.store = store
         self.counts.add(cohort for cohort, _ in step.kinds)
         self.counts.on_gpu = step.engine.counter
-        if new := {each.name: each.own.steps for each in step.engine.rows if each.name not in self.counts.of_rows}:
+        of_rows, steps = self.counts.of_rows, {each.name: each.own.steps for each in step.engine.rows}
+        if new := {name: own for name, own in steps.items() if of_rows.get(name) is not own}:
             self.steps.clear()  # from now on, a gradient of all rows counts a step for each of them
-            self.counts.of_rows |= new
+            of_rows.update(new)
         for each in step.engine.rows:
             if each.own.missed is None:
                 self.counts.missed.pop(each.name, None)

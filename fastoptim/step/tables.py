@@ -92,7 +92,9 @@ class StepTable:
         if last.per_array.is_summed:
             self._sums = ArraySums(self._table, groups, last.per_array, max(stage.values for stage in part.stages))
             groups, common = self._sums.groups, self._sums.order_of(own)
-        self.launches: list[list[Launch]] = [stage.launches(groups, common) for stage in part.stages]
+        # Those of rows follow from what each call brings.
+        stages = part.stages if part.rows is None else ()
+        self.launches: list[list[Launch]] = [stage.launches(groups, common) for stage in stages]
 
     @property
     def columns(self) -> int:
