@@ -14,6 +14,7 @@ from fastoptim.arrays.rows import Rows
 from fastoptim.kernels.cpu import AHEAD, LINE, SERIAL_LIMIT
 from fastoptim.kernels.idle import NOT_LINEAR, MatrixOf, idle_kernels
 from fastoptim.kernels.launch import PASS, PASS_TABLE, SCALARS, WORK, Launch, Launches
+from fastoptim.kernels.memory import WORD
 from fastoptim.kernels.rows import FIELDS, PREPARE, ROW_WORDS, count_pass, one_row_pass, prepare_rows, sum_pass
 from fastoptim.kernels.storage import is_stored, storage_of
 from fastoptim.kernels.table import PARAM, SCALAR_ROW
