@@ -1,8 +1,7 @@
-"""A parameter with a gradient of some rows, bound to the kernels: its segments are found anew for each call."""
+"""A parameter with a gradient of some rows, bound to the kernels. Each call has rows of its own."""
 
 import ctypes
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,19 +10,17 @@ from fastoptim.arrays.info import host_info
 from fastoptim.arrays.memory import Array
 from fastoptim.arrays.overlap import OVERLAP_WORK
 from fastoptim.arrays.rows import Rows
-from fastoptim.kernels.cpu import AHEAD, LINE, SERIAL_LIMIT
+from fastoptim.kernels.cpu import LINE, SERIAL_LIMIT
 from fastoptim.kernels.idle import NOT_LINEAR, MatrixOf, idle_kernels
 from fastoptim.kernels.launch import PASS, PASS_TABLE, SCALARS, WORK, Launch, Launches
-from fastoptim.kernels.memory import WORD
-from fastoptim.kernels.rows import FIELDS, PREPARE, ROW_WORDS, count_pass, one_row_pass, prepare_rows, sum_pass
+from fastoptim.kernels.rows import PREPARE, count_pass, one_row_pass, prepare_rows, sum_pass
 from fastoptim.kernels.storage import is_stored, storage_of
-from fastoptim.kernels.table import PARAM, SCALAR_ROW
+from fastoptim.kernels.table import PARAM
 from fastoptim.settings.plan import Plan
 from fastoptim.settings.rows import Kind, Numbers
+from fastoptim.step.found_rows import FoundRows
 from fastoptim.step.segments import Segment
 from fastoptim.step.tables import Part, StepTable
-
-FEWEST = 64  # rows that there is memory for from the start
 
 
 class BoundRows:
@@ -41,7 +38,7 @@ class BoundRows:
         assert part.rows is not None
         self.index, self.name, self.own = part.members[0], next(iter(segment.parts)), part.rows
         self._rows, self._row_shape, self._in_one = shape[0], shape[1:], in_one
-        self._row_size, self._computed = prod(shape[1:]), storages[PARAM].computed
+        self._computed = storages[PARAM].computed
         self._update = part.stages[-1].kernels.on_cpu.pass_for(storages, is_scattered=True)
         fused = part.stages[-1].kernels.fused
         has_missed, size = self.own.missed is not None, len(storages) - 1 - fused.copy
@@ -49,14 +46,7 @@ class BoundRows:
         self._idle = None if kernels is None else kernels.on_cpu.pass_for(storages, is_scattered=True)
         self._matrix_of = MatrixOf(part.stages[-1])
         self._matrix: Array | None = None
-        self._itemsizes, self._columns = np.array([x.itemsize for x in storages], np.int64), table.columns
-        self._words = words = np.zeros((), ROW_WORDS)
-        self._address = int(words.ctypes.data)
-        words["rows"], words["row_size"], words["template"] = self._rows, self._row_size, table.cell(0, 0)
-        words["operands"], words["columns"] = len(storages), self._columns
-        words["itemsizes"], words["steps"], words["now"] = self._itemsizes.ctypes.data, self.own.steps.ctypes.data, -1
-        self._table = np.empty((0, self._columns), np.int64)
-        self._reserve(FEWEST)
+        self.found = FoundRows(shape, storages, table, self.own.steps)
         self._every: Array | None = None
         self._param, self._zeroes, self._clips = segment.param, fused.zero_grads, fused.clip_norm
         self._param_at = ctypes.c_int64.from_address(table.cell(0, segment.param_column))
@@ -89,18 +79,15 @@ class BoundRows:
         if own.values.base is not None and any(_share(own.values, param) for param in params):
             return False
         needs_one = self._in_one or storage.dtype != self._computed
-        if not self._find(own.indices, own.values, needs_one):
+        if not self.found.find(own.indices, own.values, needs_one, self._now):
             return False
         self._gradient, self._given, self._storage, self._is_summed = own, given, storage, False
         return True
 
-    def _find(self, indices: Array, values: Array, needs_one: bool = False, now: int | None = None) -> bool:
-        """Find the rows of a gradient, after so many steps. Return whether all indices are in range."""
-        self._reserve(len(indices))
-        if self.own.missed is not None:
-            self._words["now"] = self.own.cohort.count if now is None else now
-        found: bool = prepare_rows(self._address, id(indices), id(values), needs_one)
-        return found
+    @property
+    def _now(self) -> int | None:
+        """How many steps are made, where the rows catch up."""
+        return None if self.own.missed is None else self.own.cohort.count
 
     def _of_all(self, gradient: Any) -> Rows | None:
         """A gradient of all rows as one of `Rows`; None if it is no array for that."""
@@ -110,18 +97,6 @@ class BoundRows:
         if self._every is None:
             self._every = np.arange(self._rows)
         return Rows(self._every, gradient)
-
-    def _reserve(self, count: int) -> None:
-        """Have memory for so many rows."""
-        if self._table.shape[0] >= count + AHEAD:
-            return
-        count += count // 4 + AHEAD
-        self._table = np.empty((count, self._columns), np.int64)
-        self._room = np.empty((4, count + 1), np.int64)
-        self._sums = np.empty((count, self._row_size), self._computed)  # no memory, until it is written
-        words = self._words
-        words["table"], words["sums"] = self._table.ctypes.data, self._sums.ctypes.data
-        words["order"], words["spare"], words["starts"], words["summed"] = (int(x.ctypes.data) for x in self._room)
 
     def set_numbers(
         self, algorithm: Numbers, plan: Plan, kinds: Sequence[Kind], divisor: float, clip_coef: float | None
@@ -142,24 +117,9 @@ class BoundRows:
                 raise ValueError(f"sparse: expected 'lazy', as {NOT_LINEAR.format(type(algorithm).__name__)}")
             return
         if not numbers.has_next(algorithm, plan, made, divisor):
-            numbers.fill(algorithm, plan, made, divisor, self._scalar_rows)
+            numbers.fill(algorithm, plan, made, divisor, self.found.scalar_rows)
         if clip_coef is not None:
-            numbers.array[self._scalar_rows, -1] = clip_coef
-
-    @property
-    def _scalar_rows(self) -> Array:
-        """The rows of the numbers that the segments need, as a part of the table."""
-        return self._table[: int(self._words["segments"]), SCALAR_ROW]
-
-    @property
-    def elements(self) -> int:
-        """How many elements are updated."""
-        return int(self._words["unique"]) * self._row_size
-
-    @property
-    def gradient_cell(self) -> int:
-        """The address of the int64 that has the address of the gradients of all rows, one behind another."""
-        return self._address + FIELDS.index("sums") * WORD
+            numbers.array[self.found.scalar_rows, -1] = clip_coef
 
     def new_calls(self) -> list[Launch]:
         """The calls of a step: sums, the update, the steps of the rows. `write_calls` says what changes.
@@ -168,7 +128,7 @@ class BoundRows:
         numbers of the one that follows.
         """
         sums, update, count = sum_pass(self._storage).address, self._update.address, count_pass.address
-        own = self._address
+        own = self.found.address
         calls = [Launch(sums, own, 0, 0, 1, 0)]
         if self._idle is not None:
             calls += [Launch(self._idle.address, 0, 0, 0, LINE, 0), Launch(one_row_pass.address, own, 0, 1, 1, 1)]
@@ -176,36 +136,37 @@ class BoundRows:
 
     def write_calls(self, words: Array) -> list[int]:
         """Write what changes from step to step into the words of these calls. Return how many elements each is of."""
-        own, elements = self._words, self.elements
-        count = 0 if self._is_summed else int(own["sum_count"])
+        found = self.found
+        count = 0 if self._is_summed else found.sum_count
         words[0, PASS], words[0, WORK] = sum_pass(self._storage).address, count
-        sizes = [count * self._row_size]
+        sizes = [count * found.row_size]
         if self.own.missed is not None:
             sizes += [self._write_missed(words[1]), 1]
         update = words[len(sizes)]
-        update[PASS_TABLE], update[SCALARS], update[WORK] = own["table"], self.own.numbers.address, elements
-        return [*sizes, elements, 1]
+        update[PASS_TABLE], update[WORK] = found.table_address, found.elements
+        update[SCALARS] = self.own.numbers.address
+        return [*sizes, found.elements, 1]
 
     def _write_missed(self, words: Array) -> int:
         """Write the call for the steps that rows have missed. Return how many elements it is of."""
         missed = self.own.missed
         assert missed is not None
-        elements = 0 if missed.is_idle else self.elements
-        words[PASS_TABLE], words[SCALARS], words[WORK] = self._words["table"], missed.address, elements
+        elements = 0 if missed.is_idle else self.found.elements
+        words[PASS_TABLE], words[SCALARS], words[WORK] = self.found.table_address, missed.address, elements
         return elements
 
     def catch_up(self, indices: Array | None, now: int | None = None) -> None:
-        """Make the steps that these rows have missed, or all rows, up to one; by default, up to the last one.
+        """Make the steps that these rows have missed (by default, all rows), up to step `now` (by default, the last).
 
         Raises:
             IndexError: an index is out of range.
         """
         assert self._idle is not None
         rows = np.arange(self._rows) if indices is None else indices
-        if not self._find(rows, rows, now=now):
+        if not self.found.find(rows, rows, False, self._now if now is None else now):
             outside = rows[(rows < 0) | (rows >= self._rows)][0]
             raise IndexError(f"flush: rows[{self.name!r}]: expected numbers in [0, {self._rows}), got {outside}")
-        count = Launch(count_pass.address, self._address, 0, 1, 1, 1)
+        count = Launch(count_pass.address, self.found.address, 0, 1, 1, 1)
         calls = Launches([Launch(self._idle.address, 0, 0, 0, LINE, 0), count], SERIAL_LIMIT)
         calls.compile(is_changing=True)
         calls.run_changed([self._write_missed(calls.words[0]), 1])

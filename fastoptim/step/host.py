@@ -138,7 +138,7 @@ class HostEngine:
         own, cells = {each.index: each for each in self.rows}, []
         for i, (segment, info) in enumerate((each, each.grad) for each in segments):
             if i in own:
-                cells.append(own[i].gradient_cell)
+                cells.append(own[i].found.gradient_cell)
                 continue
             in_order = info.is_dense(tuple(range(len(info.shape))))
             dtype, cell = segment.storages[GRAD].dtype, grads[i].cell
@@ -180,7 +180,7 @@ class HostEngine:
         if self.rows:
             for each in self.rows:
                 each.sum()
-            sizes = {each.index: each.elements for each in self.rows}  # others than in the last call
+            sizes = {each.index: each.found.elements for each in self.rows}  # others than in the last call
             parts = [part._replace(size=sizes.get(i, part.size)) for i, part in self._parts_of_norm]
             self._norm = Norm(parts)
             self._norm.compile()
