@@ -141,9 +141,8 @@ class Optimizer(Algorithm):
             grads: the same names (others are ignored) to arrays of the same shapes. A list or tuple is as long as that
                 of the parameters. On the CPU, the arrays are of NumPy, or anything that `np.asarray` takes without a
                 copy; on a GPU, of float64 if the parameter is, or else of float32 or less bits. Or it is `Rows`, the
-                gradient of some rows, on the CPU. A gradient may be its parameter
-                itself. Where it is None, that parameter and its state are left as they are, and do not count the step.
-                Names that are `frozen` may be missing.
+                gradient of some rows. A gradient may be its parameter itself. Where it is None, that parameter and its
+                state are left as they are, and do not count the step. Names that are `frozen` may be missing.
             shadow: names of `params` to arrays of bfloat16, float16 or float32 of the same shapes, where the parameters
                 are: the new parameters are rounded to them in the same pass. So large models are trained whose passes
                 forwards and backwards take less bits than their parameters.

@@ -26,6 +26,7 @@ from fastoptim.kernels.cuda.launch import GpuGroup
 from fastoptim.kernels.cuda.loops import build
 from fastoptim.kernels.cuda.report import report as reported
 from fastoptim.kernels.cuda.report import sources
+from fastoptim.kernels.cuda.row_sums import row_sum_kernel
 from fastoptim.kernels.fuse import NOTHING, Fused
 from fastoptim.kernels.measures import NAMES
 from fastoptim.kernels.storage import FLOAT16, FLOAT32, as_it_is, bfloat16, storage_of
@@ -115,6 +116,17 @@ def test_the_norm_is_the_cpus(kernel):
     code = compiler.compile_kernel(*kernel, (8, 0))
     assert not re.search(r"\b(fma|mad)\.[^su]*f(32|64)\b|\.approx|\.ftz|\.local\b", code.ptx)
     assert re.search(r"mul\.rn\.f64|sqrt\.rn\.f64", code.ptx)
+
+
+@pytest.mark.parametrize("own", [*map(storage_of, DTYPES), storage_of(bfloat16()), storage_of(np.float16)])
+def test_sums_of_rows_are_the_cpus(own):
+    """Additions of the dtype of computation, one after another: nothing is fused, and nothing is spilt."""
+    code = compiler.compile_kernel(*row_sum_kernel(own), (8, 0))
+    kind = f"f{own.computed.itemsize * 8}"
+    assert re.search(rf"\badd(\.rn)?\.{kind}\b", code.ptx)
+    assert not re.search(r"\b(fma|mad)\.[^su]*f(32|64)\b|\.approx|\.ftz|\.local\b", code.ptx)
+    if kind == "f32":
+        assert not re.search(r"\.f64\b", code.ptx)
 
 
 def test_a_rule_that_promotes_is_refused():

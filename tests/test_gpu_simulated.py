@@ -11,7 +11,7 @@ from support import ROOT, python
 
 
 @pytest.mark.skipif(find_spec("numba_cuda") is None, reason="needs numba-cuda: pip install 'fastoptim[cuda13]'")
-@pytest.mark.parametrize("module", ["test_gpu", "test_gpu_options", "test_gpu_low_precision"])
+@pytest.mark.parametrize("module", ["test_gpu", "test_gpu_options", "test_gpu_low_precision", "test_gpu_rows"])
 def test_in_the_simulator(module):
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / "tests" / f"{module}.py")],

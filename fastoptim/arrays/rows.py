@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from fastoptim.arrays.devices import info_of, memory_of
+from fastoptim.arrays.info import on_gpu
 from fastoptim.arrays.memory import Array
 from fastoptim.kernels.storage import EXPECTED, is_stored
 
@@ -18,35 +20,37 @@ class Rows:
     in which they appear.
 
     Args:
-        indices: integers `(k,)` of any dtype, from 0 on.
-        values: floats `(k, ...)`, with the parameter's axes behind the first one. They may be of any dtype that
-            gradients have. Arrays that are not contiguous are copied.
+        indices: integers `(k,)` of any dtype, from 0 on. From a GPU they are copied, which waits for it.
+        values: floats `(k, ...)`, with the parameter's axes behind the first one, on the GPU if it is there. They may
+            be of any dtype that gradients have. Arrays of the host that are not contiguous are copied.
 
     Attributes:
         indices: int64 `(k,)`, contiguous: yours, or a copy.
         values: `(k, ...)`, contiguous: yours, or a copy. This is what `zero_grads` sets to zero.
 
     Raises:
-        TypeError: the indices are no integers, or the values no floats.
+        TypeError: the indices are no integers, or the values no floats; or values on a GPU are not contiguous.
         ValueError: there are more of one than of the other.
     """
 
     __slots__ = ("_indices", "_values")
 
     def __init__(self, indices: Any, values: Any) -> None:
-        own, numbers = np.asarray(indices), np.asarray(values)
+        own, is_there = np.asarray(_on_host(indices)), on_gpu(values)
+        numbers: Any = values if is_there else np.asarray(values)
+        found = info_of(values, "Rows: values") if is_there else numbers
         if own.dtype.kind not in "iu" and own.size:
             raise TypeError(f"Rows: indices: expected integers, got {own.dtype}")
         if own.ndim != 1:
             raise ValueError(f"Rows: indices: expected the shape (k,), got {own.shape}")
-        if not is_stored(numbers.dtype):
-            raise TypeError(f"Rows: values: expected dtype {EXPECTED}, got {numbers.dtype}")
-        if numbers.shape[:1] != own.shape:
-            raise ValueError(f"Rows: values: expected ({own.size}, ...), one row for each index; got {numbers.shape}")
+        if not is_stored(found.dtype):
+            raise TypeError(f"Rows: values: expected dtype {EXPECTED}, got {found.dtype}")
+        if found.shape[:1] != own.shape:
+            raise ValueError(f"Rows: values: expected ({own.size}, ...), one row for each index; got {found.shape}")
         if own.dtype == np.uint64 and own.size and own.max() > np.iinfo(np.int64).max:
             raise ValueError(f"Rows: indices: expected numbers below 2**63, got {own.max()}")
         self._indices: Array = np.ascontiguousarray(own, INT64)
-        self._values: Array = numbers if numbers.flags.c_contiguous else np.ascontiguousarray(numbers)
+        self._values = numbers if is_there or numbers.flags.c_contiguous else np.ascontiguousarray(numbers)
 
     @property
     def indices(self) -> Array:
@@ -54,8 +58,8 @@ class Rows:
         return self._indices
 
     @property
-    def values(self) -> Array:
-        """Their gradients."""
+    def values(self) -> Any:
+        """Their gradients: an array of NumPy, or of any library on a GPU."""
         return self._values
 
     @classmethod
@@ -72,7 +76,7 @@ class Rows:
         return cls(indices, by_row[indices].toarray())
 
     def to_dense(self, rows: int) -> Array:
-        """The gradient of all of a parameter's rows: zeros but for these, `(rows, ...)`.
+        """The gradient of all of a parameter's rows on the host: zeros but for these, `(rows, ...)`.
 
         Raises:
             IndexError: an index is not in `[0, rows)`.
@@ -80,9 +84,14 @@ class Rows:
         outside = self.indices[(self.indices < 0) | (self.indices >= rows)]
         if outside.size:
             raise IndexError(f"Rows: indices: expected numbers in [0, {rows}), got {outside[0]}")
-        dense: Array = np.zeros((rows, *self.values.shape[1:]), self.values.dtype)
-        np.add.at(dense, self.indices, self.values)
+        values = _on_host(self.values)
+        dense: Array = np.zeros((rows, *values.shape[1:]), values.dtype)
+        np.add.at(dense, self.indices, values)
         return dense
 
     def __repr__(self) -> str:
         return f"Rows({len(self.indices)} of {self.values.dtype} {self.values.shape[1:]})"
+
+
+def _on_host(array: Any) -> Any:
+    return memory_of("cuda").read(array) if on_gpu(array) else array

@@ -8,13 +8,13 @@ import numpy as np
 
 from fastoptim.arrays.devices import info_of, memory_of
 from fastoptim.arrays.flat import FlatDict
-from fastoptim.arrays.info import TensorInfo, host_info, on_gpu
+from fastoptim.arrays.info import TensorInfo, on_gpu
 from fastoptim.arrays.layout import Layout
 from fastoptim.arrays.memory import HOST, Memory
 from fastoptim.arrays.overlap import check_apart
 from fastoptim.arrays.rows import Rows
 from fastoptim.kernels.rows import STEP
-from fastoptim.kernels.storage import Storage, computed_in, is_stored, storage_of
+from fastoptim.kernels.storage import Storage, computed_in, storage_of
 from fastoptim.settings.algorithm import Algorithm
 from fastoptim.settings.plan import Plan
 from fastoptim.settings.rows import Kind
@@ -104,13 +104,13 @@ class Binder(NamedTuple):
         zeroing = self.plan.fused.zero_grads
         if zeroing:
             check_zeroed(call.names, gradients)
-        check_rows(rows, infos)
+        values = {name: info_of(each.values, f"grads[{name!r}]: Rows: values") for name, each in rows.items()}
+        check_rows(rows, values, infos)
         for name, grad in zip(call.names, call.grads, strict=True) if zeroing else ():
-            if name in rows and not (grad.values if type(grad) is Rows else grad).flags.writeable:
+            zeroed = grad.values if type(grad) is Rows else grad  # which `values` may be a copy of
+            if name in rows and not info_of(zeroed, f"grads[{name!r}]").is_writeable:
                 raise ValueError(f"grads[{name!r}]: expected writeable numbers, as zero_grads sets them to zero")
-        apart = [
-            host_info(rows[name].values) if name in rows else g for name, g in zip(call.names, gradients, strict=True)
-        ]
+        apart = [values.get(name, g) for name, g in zip(call.names, gradients, strict=True)]
         check_apart(call.names, own, apart, zeroing)
         on_device = any(map(on_gpu, call.params))
         memory = memory_of("cuda") if on_device else self.store.memory if not call.names else HOST
@@ -121,7 +121,7 @@ class Binder(NamedTuple):
         shadows: list[TensorInfo] = []
         if shadow is not None:
             shadows = shadows_of(shadow, call.names, own)
-            for label, others in ("params", own), ("grads", gradients):
+            for label, others in ("params", own), ("grads", apart):
                 check_apart(call.names, shadows, others, labels=("shadow", label), may_be_same=False)
         with memory.current(own):
             return self._bound(call, own, gradients, shadows, memory, rows)
@@ -183,10 +183,9 @@ class Binder(NamedTuple):
             if type(grad) is Rows:
                 found[name] = grad
             elif name in self.counts.of_rows:
-                if on_gpu(grad):
-                    raise TypeError(f"params[{name!r}]: expected it on the CPU, where its rows count their steps")
-                if grad.shape == param.shape != () and is_stored(grad.dtype):
-                    found[name] = Rows(np.arange(len(grad)), grad)
+                info = info_of(grad, f"grads[{name!r}]")
+                if info.shape == tuple(param.shape) != ():
+                    found[name] = Rows(np.arange(info.shape[0]), grad)
         return found
 
     def _row_steps(self, name: Any, segment: Segment, kinds: Sequence[Kind]) -> RowSteps:

@@ -46,7 +46,7 @@ class BoundRows:
         self._idle = None if kernels is None else kernels.on_cpu.pass_for(storages, is_scattered=True)
         self._matrix_of = MatrixOf(part.stages[-1])
         self._matrix: Array | None = None
-        self.found = FoundRows(shape, storages, table, self.own.steps)
+        self.found = FoundRows(shape, storages, table.template, self.own.steps)
         self._every: Array | None = None
         self._param, self._zeroes, self._clips = segment.param, fused.zero_grads, fused.clip_norm
         self._param_at = ctypes.c_int64.from_address(table.cell(0, segment.param_column))
@@ -78,11 +78,14 @@ class BoundRows:
             storage = storage_of(self._computed)
         if own.values.base is not None and any(_share(own.values, param) for param in params):
             return False
-        needs_one = self._in_one or storage.dtype != self._computed
-        if not self.found.find(own.indices, own.values, needs_one, self._now):
-            return False
         self._gradient, self._given, self._storage, self._is_summed = own, given, storage, False
-        return True
+        return self.find()
+
+    def find(self) -> bool:
+        """Find the rows of the gradient, also where the template has changed. Return whether all are in range."""
+        assert self._gradient is not None
+        needs_one = self._in_one or self._storage.dtype != self._computed
+        return self.found.find(self._gradient.indices, self._gradient.values, needs_one, self._now)
 
     @property
     def _now(self) -> int | None:

@@ -1,7 +1,8 @@
 """The rows that a gradient has: sorted, each once, with a table of segments for the kernels and memory for the sums."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -11,9 +12,18 @@ from fastoptim.kernels.memory import WORD
 from fastoptim.kernels.rows import FIELDS, ROW_WORDS, prepare_rows
 from fastoptim.kernels.storage import Storage
 from fastoptim.kernels.table import PARAM, SCALAR_ROW
-from fastoptim.step.tables import StepTable
 
 FEWEST = 64  # rows that there is memory for from the start
+
+
+NewSums = Callable[[int, np.dtype[Any]], tuple[Any, int]]
+"""From a number of elements and their dtype to memory for them, and its address."""
+
+
+def sums_on_host(count: int, dtype: np.dtype[Any]) -> tuple[Any, int]:
+    """Memory for sums on the host, see `NewSums`."""
+    sums = np.empty(count, dtype)  # no memory, until it is written
+    return sums, int(sums.ctypes.data)
 
 
 class FoundRows:
@@ -22,16 +32,21 @@ class FoundRows:
     Args:
         shape: of the parameter.
         storages: of the operands of its segment.
-        table: of the segment that has all rows.
+        template: the row of a table for a segment that has all rows. It may change between calls.
         steps: of each row, as `ROW_WORDS` says.
+        new_sums: makes memory for the sums, where the kernels can write to it.
     """
 
-    def __init__(self, shape: tuple[int, ...], storages: Sequence[Storage], table: StepTable, steps: Array) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], storages: Sequence[Storage], template: Array, steps: Array,
+        new_sums: NewSums = sums_on_host,
+    ) -> None:  # fmt: skip
         self.row_size, self._computed = prod(shape[1:]), storages[PARAM].computed
-        self._itemsizes, self._columns = np.array([x.itemsize for x in storages], np.int64), table.columns
+        self._itemsizes, self._columns = np.array([x.itemsize for x in storages], np.int64), len(template)
+        self.template, self._new_sums = template, new_sums
         self._words = words = np.zeros((), ROW_WORDS)
         self.address = int(words.ctypes.data)
-        words["rows"], words["row_size"], words["template"] = shape[0], self.row_size, table.cell(0, 0)
+        words["rows"], words["row_size"], words["template"] = shape[0], self.row_size, template.ctypes.data
         words["operands"], words["columns"] = len(storages), self._columns
         words["itemsizes"], words["steps"], words["now"] = self._itemsizes.ctypes.data, steps.ctypes.data, -1
         self._table = np.empty((0, self._columns), np.int64)
@@ -59,9 +74,9 @@ class FoundRows:
         count += count // 4 + AHEAD
         self._table = np.empty((count, self._columns), np.int64)
         self._room = np.empty((4, count + 1), np.int64)
-        self._sums = np.empty((count, self.row_size), self._computed)  # no memory, until it is written
         words = self._words
-        words["table"], words["sums"] = self._table.ctypes.data, self._sums.ctypes.data
+        self._sums, words["sums"] = self._new_sums(count * self.row_size, self._computed)
+        words["table"] = self._table.ctypes.data
         words["order"], words["spare"], words["starts"], words["summed"] = (int(x.ctypes.data) for x in self._room)
 
     @property
@@ -75,6 +90,28 @@ class FoundRows:
         return int(self._words["sum_count"])
 
     @property
+    def order(self) -> Array:
+        """`(k,)`: the places of the gradients, those of the same row one behind another."""
+        order: Array = self._room[0][: int(self._words["count"])]
+        return order
+
+    @property
+    def starts(self) -> Array:
+        """`(rows + 1,)`: where the places of each row begin in `order`, and where those of the last one end."""
+        starts: Array = self._room[2][: int(self._words["unique"]) + 1]
+        return starts
+
+    @property
+    def sums_address(self) -> int:
+        """Where the sums are."""
+        return int(self._words["sums"])
+
+    @property
+    def table(self) -> Array:
+        """The table of segments, with a row for each run of rows that stand one behind another."""
+        return self._table[: int(self._words["segments"])]
+
+    @property
     def table_address(self) -> int:
         """Where the table of segments is."""
         return int(self._words["table"])
@@ -82,7 +119,7 @@ class FoundRows:
     @property
     def scalar_rows(self) -> Array:
         """The rows of the numbers that the segments need, as a part of the table."""
-        return self._table[: int(self._words["segments"]), SCALAR_ROW]
+        return self.table[:, SCALAR_ROW]
 
     @property
     def gradient_cell(self) -> int:

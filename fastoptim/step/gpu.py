@@ -24,6 +24,7 @@ from fastoptim.settings.rows import Kind, Numbers
 from fastoptim.step.array_sums import ArraySums, StatisticsOf
 from fastoptim.step.bound import Arrays
 from fastoptim.step.counter import StepCounter
+from fastoptim.step.gpu_rows import GpuRows
 from fastoptim.step.packer import Packer
 from fastoptim.step.segments import Segment, norm_order
 from fastoptim.step.tables import Part, table_of
@@ -92,7 +93,6 @@ class GpuEngine:
 
     memory = GPU
     is_simple = False
-    rows = ()  # gradients of some rows are for the CPU
     clips_itself = True
 
     def __init__(
@@ -116,21 +116,26 @@ class GpuEngine:
         self._device = next((info.device or 0 for info in infos if info.size), 0)
         self._stream = next((info.stream for info in infos if info.stream), 0)
         self._parts = norm_order(segments)
-        sizes = [(size, segments[i].storages[GRAD]) for i, _, size in self._parts]
-        self._norm = DeviceNorm(sizes, self._device) if needs_norm else None
+        self._sizes = [(size, segments[i].storages[GRAD]) for i, _, size in self._parts]
+        self._norm = DeviceNorm(self._sizes, self._device) if needs_norm else None
         self._packers: list[Packer] = []
         self._rows_of_scalars: list[tuple[Any, Any]] = []  # those of several kinds, there and here
         width = kernels.scalar_count - kernels.fused.clip_norm  # what depends on the norm is on the device already
         scalars = {dtype: self._scalars(dtype, row_count, width) for dtype in {each.dtype for each in segments}}
         clips = self._norm is not None and kernels.fused.clip_norm
 
+        def clip_coef(dtype: np.dtype[Any]) -> int:
+            return self._norm.clip_coef(dtype) if clips and self._norm is not None else 0
+
         def group(storages: tuple[Storage, ...], rows: Array, table: int) -> GpuGroup:
             dtype = storages[PARAM].computed
-            clip_coef = self._norm.clip_coef(dtype) if clips and self._norm is not None else 0
-            return GpuGroup(storages, rows, scalars[dtype], table, self._device, clip_coef)
+            return GpuGroup(storages, rows, scalars[dtype], table, self._device, clip_coef(dtype))
 
-        self._tables = [GpuTable(segments, part, group) for part in parts]
-        self._cells = {i: table.array[row] for table in self._tables for row, i in enumerate(table.members)}
+        self._tables = [GpuTable(segments, part, group) for part in parts if part.rows is None]
+        by_row = [(segments[part.members[0]], part) for part in parts if part.rows is not None]
+        self.rows = [GpuRows(own, part, self._device, clip_coef(own.dtype)) for own, part in by_row]
+        tables: list[GpuTable | GpuRows] = [*self._tables, *self.rows]
+        self._cells = {i: table.array[row] for table in tables for row, i in enumerate(table.members)}
         self._columns = [each.param_column for each in segments]
         self._write_addresses()
 
@@ -148,8 +153,20 @@ class GpuEngine:
 
     def accept(self, params: Arrays, grads: Arrays) -> bool:
         """Whether these arrays are like those that the step was bound for; if so, take their addresses."""
-        before, found = [*self._params, *self._grads], []
+        is_taken = self._accept(params, grads)
+        for each in self.rows if not is_taken else ():
+            each.let_go()
+        return is_taken
+
+    def _accept(self, params: Arrays, grads: Arrays) -> bool:
+        before, found, count = [*self._params, *self._grads], [], len(params)
+        if not all(each.takes(grads[each.index]) for each in self.rows):
+            return False
+        of_rows = {id(grads[each.index]): each.values for each in self.rows}
         for array, info, reference in zip((*params, *grads), before, self._references, strict=True):
+            if id(array) in of_rows:
+                found.append(of_rows[id(array)])
+                continue
             if array is not None and reference() is array and pointer(array) == info.address:
                 found.append(info)
                 continue
@@ -164,7 +181,6 @@ class GpuEngine:
             if new.size and new.device != self._device:
                 return False
             found.append(new)
-        count = len(params)
         if found != before:
             written = found if self._zero_grads else found[:count]
             if not all(info.is_writeable for info in written):
@@ -177,7 +193,7 @@ class GpuEngine:
             self._write_addresses()
             self._is_shadow_apart = False
         self._references = [_reference(array) for array in (*params, *grads)]
-        return True
+        return all(each.find() for each in self.rows)
 
     def _write_addresses(self) -> None:
         """Write the addresses of the arrays of a call to the tables."""
@@ -214,6 +230,8 @@ class GpuEngine:
                 return False
             self._shadows, self._is_shadow_apart = new, True
             self._write_addresses()
+            for each in self.rows:
+                each.find()
         self._shadow_references = {i: _reference(shadow[i]) for i in new}
         return True
 
@@ -228,7 +246,9 @@ class GpuEngine:
     def set_row_numbers(
         self, algorithm: Numbers, plan: Plan, kinds: Sequence[Kind], divisor: float, clip_coef: float | None
     ) -> None:
-        """There are none."""
+        """Have the numbers that rows of parameters need, each those of its own step. For errors see `GpuRows`."""
+        for each in self.rows:
+            each.set_numbers(algorithm, plan, kinds, divisor)
 
     def check_stream(self, stream: Any) -> None:
         """Refuse what is no stream.
@@ -252,6 +272,20 @@ class GpuEngine:
         assert self._norm is not None
         addresses = [self._grads[i].address + byte for i, byte, _ in self._parts]
         address = self._stream if stream is None else stream_address(stream)
+        if self.rows:
+            own = {each.index: each for each in self.rows}
+            for each in self.rows:
+                each.sum(address)
+            indices = [i for i, _, _ in self._parts]
+            addresses = [
+                own[i].found.sums_address if i in own else other for i, other in zip(indices, addresses, strict=True)
+            ]
+            self._norm.resize(
+                [
+                    (own[i].found.elements if i in own else size, storage)
+                    for i, (size, storage) in zip(indices, self._sizes, strict=True)
+                ]
+            )
         self._norm.launch(addresses, limit or 0.0, divisor, address)
         return self._norm
 
@@ -266,6 +300,8 @@ class GpuEngine:
         for table in self._tables:
             for launch in table.launches:
                 launch(address)
+        for each in self.rows:
+            each.run(address)
         if self.counter is not None:
             self.counter.advance(address)
 

@@ -81,7 +81,9 @@ class HostEngine:
         self._guard = Guard([params[i] for i in every], [grads[i] for i in every], self._zero_grads)
         # Whether arrays are like those that the step was bound for; if so, their addresses are taken.
         self.accept: Callable[[Arrays, Arrays], bool] = self._accept_rows if self.rows else self._guard.accept
-        others = [[_like(getattr(x, side), self._unused) for x in segments] for side in ("param", "grad")]
+        others = [[_like(x.param, self._unused) for x in segments], [_like(x.grad, self._unused) for x in segments]]
+        for each in self.rows:
+            others[1][each.index] = grads[each.index]
         written = [shadows[i] for i in every if i in shadows]
         self._shadow_guards = [Guard(written, other, zeroing=True) for other in others] if written else []
         self.is_simple = not (self._staged or self._matrices or len(self.rows) not in (0, len(segments)))
@@ -99,15 +101,19 @@ class HostEngine:
 
     def _accept_rows(self, params: Arrays, grads: Arrays) -> bool:
         """The same, where some gradients may be of some rows."""
-        dense = list(grads)
-        for each in self.rows:
-            dense[each.index] = EMPTY
-        if not self._guard.accept(params, tuple(dense)):
+        if not self._guard.accept(params, self._but_rows(grads)):
             return False
         is_taken = all(each.take(grads[each.index], params) for each in self.rows)
         for each in self.rows if not is_taken else ():
             each.let_go()
         return is_taken
+
+    def _but_rows(self, grads: Arrays) -> Arrays:
+        """Gradients with an empty array in the place of each one that may be of some rows."""
+        dense = list(grads)
+        for each in self.rows:
+            dense[each.index] = EMPTY
+        return tuple(dense)
 
     def set_row_numbers(
         self, algorithm: Numbers, plan: Plan, kinds: Sequence[Kind], divisor: float, clip_coef: float | None
@@ -130,8 +136,14 @@ class HostEngine:
 
     def takes_shadow(self, shadow: Arrays, params: Arrays, grads: Arrays) -> bool:
         """Whether other arrays for the rounded parameters are like those before; if so, their addresses are taken."""
-        guards = zip(self._shadow_guards, (params, grads), strict=False)  # none where no name takes part
-        return all(guard.accept(shadow, others) for guard, others in guards)
+        before = [each.found.template.tobytes() for each in self.rows]
+        others = params, self._but_rows(grads) if self.rows else grads
+        guards = zip(self._shadow_guards, others, strict=False)  # none where no name takes part
+        is_taken = all(guard.accept(shadow, arrays) for guard, arrays in guards)
+        for each, template in zip(self.rows, before, strict=True):
+            if each.found.template.tobytes() != template:
+                each.find()
+        return is_taken
 
     def _norm_parts(self, segments: Sequence[Segment], grads: dict[int, Expected]) -> list[tuple[int, NormPart]]:
         """Where the norm finds the gradient of each segment. It reads them in C order: others are copied for it."""

@@ -6,25 +6,39 @@ from typing import Any
 from fastoptim.arrays.info import TensorInfo
 from fastoptim.arrays.rows import Rows
 from fastoptim.kernels.idle import MOST, NOT_LINEAR, MatrixOf
+from fastoptim.kernels.storage import computed_in
 from fastoptim.settings.algorithm import Algorithm
 from fastoptim.settings.plan import Plan
 from fastoptim.state.store import StateStore
 
 
-def check_rows(rows: Mapping[Any, Rows], params: Mapping[Any, TensorInfo]) -> None:
+def check_rows(rows: Mapping[Any, Rows], values: Mapping[Any, TensorInfo], params: Mapping[Any, TensorInfo]) -> None:
     """Refuse gradients of rows that do not fit their parameters.
 
     Args:
         rows: by name.
+        values: what their values are.
         params: all parameters of the call.
 
     Raises:
         IndexError, TypeError, ValueError
     """
     for name, grad in rows.items():
-        what, param = f"grads[{name!r}]: Rows", params[name]
-        if param.device is not None:
-            raise TypeError(f"{what}: expected an array on the GPU, as gradients of some rows are for the CPU")
+        what, param, given = f"grads[{name!r}]: Rows", params[name], values[name]
+        if (param.device is None) != (given.device is None):
+            expected = "an array of NumPy" if param.device is None else "an array on the GPU"
+            raise TypeError(
+                f"{what}: values: expected {expected}, as its parameter is, got {type(grad.values).__name__}"
+            )
+        if given.size and given.device != param.device:
+            raise ValueError(f"{what}: values: expected GPU {param.device}, where its parameter is, got {given.device}")
+        if param.device is not None and computed_in(given.dtype) != computed_in(param.dtype):
+            raise TypeError(
+                f"{what}: values: expected float64 only beside a parameter of it on a GPU, which is {param.dtype}; "
+                f"got {given.dtype}"
+            )
+        if param.device is not None and not given.is_aligned:
+            raise ValueError(f"{what}: values: expected an address that is a multiple of {given.dtype.itemsize}")
         if not param.shape:
             raise ValueError(f"{what}: expected an array of the shape (), as its parameter has no rows")
         if not param.is_aligned:
@@ -34,12 +48,12 @@ def check_rows(rows: Mapping[Any, Rows], params: Mapping[Any, TensorInfo]) -> No
                 f"params[{name!r}]: expected it to be C-contiguous beside a gradient of some rows, got strides "
                 f"{param.strides} of the shape {param.shape}"
             )
-        if grad.values.shape[1:] != param.shape[1:]:
-            raise ValueError(f"{what}: values: expected the shape (k, *{param.shape[1:]}), got {grad.values.shape}")
+        if given.shape[1:] != param.shape[1:]:
+            raise ValueError(f"{what}: values: expected the shape (k, *{param.shape[1:]}), got {given.shape}")
         if len(grad.indices) and not 0 <= grad.indices.min() <= grad.indices.max() < param.shape[0]:
             outside = grad.indices[(grad.indices < 0) | (grad.indices >= param.shape[0])][0]
             raise IndexError(f"{what}: indices: expected numbers in [0, {param.shape[0]}), got {outside}")
-        if grad.values.size and grad.values.ctypes.data == param.address:
+        if given.size and given.address == param.address:
             raise ValueError(f"{what}: values: expected an array apart from params[{name!r}], not the same memory")
 
 
@@ -71,6 +85,8 @@ def check_options_of_rows(
             f"{owner} updates matrices by a function": algorithm.is_matrix(name, param.shape),
             "its state of 8 bits is in blocks": store.format.has_codes(computed.dtype, computed.size),
             "random rounding counts the elements of whole arrays": plan.fused.stochastic,
+            "a captured graph would repeat the rows of one call (capturable)": plan.capturable,
+            "sparse='catch_up' is for the CPU": plan.catches_up and param.device is not None,
         }
         if plan.catches_up and not any(why.values()):
             fused, last = plan.fused, plan.stages[-1]

@@ -97,9 +97,10 @@ class StepTable:
         self.launches: list[list[Launch]] = [stage.launches(groups, common) for stage in stages]
 
     @property
-    def columns(self) -> int:
-        """How many columns the table has."""
-        return int(self._table.shape[1])
+    def template(self) -> Array:
+        """The row of the first segment."""
+        row: Array = self._table[0]
+        return row
 
     def cell(self, row: int, column: int) -> int:
         """The address of a cell."""

@@ -53,13 +53,14 @@ class CudaKernels:
         float64 = NUMBERS_READ if self.per_array.number_count else ()
         return Source(*kernel, loads, stores, float64, fma_count(storages, written))
 
-    def prepare(self, group: GpuGroup, grid: tuple[int, int] | None = None) -> Launch:
+    def prepare(self, group: GpuGroup, grid: tuple[int, int] | None = None, mean_size: int | None = None) -> Launch:
         """Compile if need be, so that the launch cannot fail because of the rule, and make it ready.
 
         Args:
             group: the arrays. Their table is as `fastoptim.kernels.table` has it. Addresses are the device's, each a
                 multiple of its operand's itemsize.
             grid: blocks, and threads in each.
+            mean_size: of the segments, where they may be small, and have no codes. A block works on one at a time.
 
         Raises:
             numba.core.errors.TypingError: if the rule cannot be compiled or does not keep the dtype.
@@ -82,16 +83,19 @@ class CudaKernels:
             with compiling(f"{self.fused.described(self._owner)} for the GPU"):
                 self._loaded[key] = Loaded(source.function, source.signature, group.device)
         loaded, size = self._loaded[key], int(segments[-1, END]) if group.arrays else 0
-        threads = grid[1] if grid else THREADS
+        threads, width = grid[1] if grid else THREADS, VECTORS * vector_width(group.storages)
+        blocks = loaded.blocks
+        while mean_size is not None and mean_size < threads * width and threads > TEAM:
+            threads, blocks = threads // 2, blocks * 2
         if threads % TEAM and any(storage.codes for storage in group.storages):
             raise ValueError(
                 f"grid: expected a multiple of {TEAM} threads, as these share a block of codes; got {threads}"
             )
-        tile = threads * VECTORS * vector_width(group.storages)
+        tile = threads * width
         words = np.array([group.table, group.arrays, tile, group.clip_coef], np.int64)
         last = addresses_of(segments[-1:])  # the order of the columns is that of the kernel's arguments
         where = [*addresses_of(words[:2]), *last[END:]] if many else last
-        grid = grid or (min(-(-size // tile), loaded.blocks), threads)
+        grid = grid or (min(-(-size // tile), blocks), threads)
         arguments_ = [*where, *addresses_of(words[2:])]
         return Launch(loaded, grid if size else (0, 0), arguments_, group.scalars, segments, words)
 

@@ -140,7 +140,14 @@ class DeviceNorm:
     """
 
     def __init__(self, arrays: Sequence[tuple[int, Storage]], device: int) -> None:
-        self._device = device
+        self._device, self._room = device, 0
+        self._device_table = cuda.to_device(np.zeros((max(len(arrays), 1), 3), np.int64))
+        self._result = cuda.to_device(np.zeros(3))
+        self._numbers = np.zeros(2)
+        self.resize(arrays)
+
+    def resize(self, arrays: Sequence[tuple[int, Storage]]) -> None:
+        """Have as many arrays, perhaps of other sizes. What is computed stays where it was."""
         self._order: list[int] = []  # the index of the array that each row of the table is for
         self._parts: list[tuple[Loaded, int, Array]] = []  # for each storage: kernel, first row, arguments
         first, rows = 0, list[tuple[int, int, int]]()
@@ -153,13 +160,13 @@ class DeviceNorm:
                     first += -(-size // BLOCK)
             if first > begin:
                 words = np.array([0, len(rows) - start, 0, begin, first], np.int64)
-                self._parts.append((_sum(storage, device), start, words))
+                self._parts.append((_sum(storage, self._device), start, words))
         self._table = np.array(rows, np.int64).reshape(-1, 3)
-        self._device_table = cuda.to_device(self._table) if rows else None
-        self._sums = cuda.to_device(np.zeros((max(first, 1), 2)))
-        self._result = cuda.to_device(np.zeros(3))
+        if first >= self._room:
+            self._room = max(first, 1) + self._room // 4
+            with cuda.gpus[self._device]:
+                self._sums = cuda.to_device(np.zeros((self._room, 2)))
         self._end = np.array([pointer(self._sums), first, pointer(self._result)], np.int64)
-        self._numbers = np.zeros(2)
         for _, start, words in self._parts:
             words[0] = pointer(self._device_table) + start * ROW
             words[2] = pointer(self._sums)
@@ -171,7 +178,7 @@ class DeviceNorm:
     def launch(self, addresses: Sequence[int], limit: float, divisor: float, stream: int) -> None:
         """Compute the norm of the arrays at these addresses, divided by `divisor`, in the order of the stream."""
         self._table[:, ADDRESS] = [addresses[i] for i in self._order]
-        if self._device_table is not None:
+        if self._order:
             write_words(pointer(self._device_table), self._table, self._device, stream)
         for loaded, _, words in self._parts:
             blocks = 1 if SIMULATED else min(int(words[4] - words[3]), BLOCKS)
