@@ -36,7 +36,8 @@ class Rows:
     __slots__ = ("_indices", "_values")
 
     def __init__(self, indices: Any, values: Any) -> None:
-        own, is_there = np.asarray(_on_host(indices)), on_gpu(values)
+        own = indices if isinstance(indices, np.ndarray) else np.asarray(_on_host(indices))
+        is_there = not isinstance(values, np.ndarray) and on_gpu(values)
         numbers: Any = values if is_there else np.asarray(values)
         found = info_of(values, "Rows: values") if is_there else numbers
         if own.dtype.kind not in "iu" and own.size:

@@ -139,16 +139,16 @@ class BoundRows:
 
     def write_calls(self, words: Array) -> list[int]:
         """Write what changes from step to step into the words of these calls. Return how many elements each is of."""
-        found = self.found
+        found, elements = self.found, self.found.elements
         count = 0 if self._is_summed else found.sum_count
         words[0, PASS], words[0, WORK] = sum_pass(self._storage).address, count
         sizes = [count * found.row_size]
         if self.own.missed is not None:
             sizes += [self._write_missed(words[1]), 1]
         update = words[len(sizes)]
-        update[PASS_TABLE], update[WORK] = found.table_address, found.elements
+        update[PASS_TABLE], update[WORK] = found.table_address, elements
         update[SCALARS] = self.own.numbers.address
-        return [*sizes, found.elements, 1]
+        return [*sizes, elements, 1]
 
     def _write_missed(self, words: Array) -> int:
         """Write the call for the steps that rows have missed. Return how many elements it is of."""
