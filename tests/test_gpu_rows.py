@@ -144,6 +144,42 @@ def test_going_on_elsewhere(rng):
     assert_same_saved(one, other)
 
 
+def test_the_same_array_for_another_parameter(rng):
+    """The first step knows that E may have `Rows`, and that F may not."""
+    host = {name: rng.standard_normal((6, 2)).astype(F4) for name in "EF"}
+    there, one, other = sent(host), Adam(), Adam()
+    gradients = [on_both(new_rows(rng, shape=(6, 2))), on_both(new_rows(rng, BFLOAT16, count=2, shape=(6, 2)))]
+    dense = on_both(rng.standard_normal((6, 2)).astype(F4))
+    for e, f in (gradients[0], dense), (gradients[1], gradients[1]), (gradients[0], dense):
+        other.update(host, {"E": e[0], "F": f[0]})
+        one.update(there, {"E": e[1], "F": f[1]})
+    assert_alike(there, host)
+    assert_same_saved(one, other)
+
+
+def test_without_memory_nothing_changes(rng, monkeypatch):
+    host = {"E": rng.standard_normal((400, 2)).astype(F4)}
+    there, one, other = sent(host), Adam(), Adam()
+    few, many = on_both(new_rows(rng, shape=(400, 2))), on_both(new_rows(rng, count=300, shape=(400, 2)))
+    other.update(host, {"E": few[0]})
+    one.update(there, {"E": few[1]})
+
+    def no_memory(*args, **options):
+        raise MemoryError
+
+    for where in "fastoptim.step.gpu_rows.cuda.device_array", "fastoptim.kernels.cuda.upload.cuda.pinned_array":
+        with monkeypatch.context() as patch:
+            patch.setattr(where, no_memory)
+            with pytest.raises(MemoryError):
+                one.update(there, {"E": many[1]})
+        assert_alike(there, host)
+        assert_same_saved(one, other)
+    for gradient in many, few:
+        other.update(host, {"E": gradient[0]})
+        one.update(there, {"E": gradient[1]})
+    assert_alike(there, host)
+
+
 def test_indices_from_the_gpu(rng):
     gradient = new_rows(rng)
     there = Rows(GPU.sent(gradient.indices), GPU.sent(gradient.values))

@@ -41,7 +41,7 @@ class FoundRows:
         self, shape: tuple[int, ...], storages: Sequence[Storage], template: Array, steps: Array,
         new_sums: NewSums = sums_on_host,
     ) -> None:  # fmt: skip
-        self.row_size, self._computed = prod(shape[1:]), storages[PARAM].computed
+        self._rows, self.row_size, self._computed = shape[0], prod(shape[1:]), storages[PARAM].computed
         self._itemsizes, self._columns = np.array([x.itemsize for x in storages], np.int64), len(template)
         self.template, self._new_sums = template, new_sums
         self._words = words = np.zeros((), ROW_WORDS)
@@ -72,11 +72,12 @@ class FoundRows:
         if self._table.shape[0] >= count + AHEAD:
             return
         count += count // 4 + AHEAD
+        words = self._words
+        # This may fail on a GPU. Nothing has changed then.
+        sums, address = self._new_sums(min(count, self._rows) * self.row_size, self._computed)
         self._table = np.empty((count, self._columns), np.int64)
         self._room = np.empty((4, count + 1), np.int64)
-        words = self._words
-        self._sums, words["sums"] = self._new_sums(count * self.row_size, self._computed)
-        words["table"] = self._table.ctypes.data
+        self._sums, words["sums"], words["table"] = sums, address, self._table.ctypes.data
         words["order"], words["spare"], words["starts"], words["summed"] = (int(x.ctypes.data) for x in self._room)
 
     @property

@@ -153,19 +153,22 @@ class GpuEngine:
 
     def accept(self, params: Arrays, grads: Arrays) -> bool:
         """Whether these arrays are like those that the step was bound for; if so, take their addresses."""
-        is_taken = self._accept(params, grads)
-        for each in self.rows if not is_taken else ():
-            each.let_go()
+        is_taken = False
+        try:
+            is_taken = self._accept(params, grads)
+        finally:
+            for each in self.rows if not is_taken else ():
+                each.let_go()
         return is_taken
 
     def _accept(self, params: Arrays, grads: Arrays) -> bool:
         before, found, count = [*self._params, *self._grads], [], len(params)
         if not all(each.takes(grads[each.index]) for each in self.rows):
             return False
-        of_rows = {id(grads[each.index]): each.values for each in self.rows}
-        for array, info, reference in zip((*params, *grads), before, self._references, strict=True):
-            if id(array) in of_rows:
-                found.append(of_rows[id(array)])
+        of_rows = {count + each.index: each.values for each in self.rows}
+        for i, (array, info, reference) in enumerate(zip((*params, *grads), before, self._references, strict=True)):
+            if i in of_rows:
+                found.append(of_rows[i])
                 continue
             if array is not None and reference() is array and pointer(array) == info.address:
                 found.append(info)
@@ -258,6 +261,12 @@ class GpuEngine:
         """
         stream_address(stream)
 
+    def _address_of(self, stream: Any) -> int:
+        """The address of a stream, by default of that of the arrays."""
+        if stream is not None:
+            return stream_address(stream)
+        return self._stream or next((each.values.stream for each in self.rows if each.values.stream), 0)
+
     def set_scalars(self, numbers: Sequence[float]) -> None:
         """Take a step's numbers, those of each kind behind those of the one before, rounded to each dtype.
 
@@ -271,7 +280,7 @@ class GpuEngine:
         """Have the norm made of all gradients together, divided by `divisor`, and what they are multiplied by."""
         assert self._norm is not None
         addresses = [self._grads[i].address + byte for i, byte, _ in self._parts]
-        address = self._stream if stream is None else stream_address(stream)
+        address = self._address_of(stream)
         if self.rows:
             own = {each.index: each for each in self.rows}
             for each in self.rows:
@@ -291,7 +300,7 @@ class GpuEngine:
 
     def run(self, params: Arrays = (), grads: Arrays = (), stream: Any = None) -> None:
         """Update all parameters and state in place, on a stream."""
-        address = self._stream if stream is None else stream_address(stream)
+        address = self._address_of(stream)
         for table in self._tables:
             # A captured write has not happened yet, and one on another stream perhaps not.
             table.write(self._device, address, always=self.counter is not None)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastoptim.arrays.gpu import GPU, gpu_info
+from fastoptim.arrays.gpu import gpu_info
 from fastoptim.arrays.info import TensorInfo, on_gpu
 from fastoptim.arrays.memory import Array
 from fastoptim.arrays.rows import Rows
@@ -13,7 +13,8 @@ from fastoptim.kernels.cuda.arrays import pointer
 from fastoptim.kernels.cuda.launch import DeviceScalars, GpuGroup
 from fastoptim.kernels.cuda.memory import cuda
 from fastoptim.kernels.cuda.row_sums import row_sums, sum_rows_of
-from fastoptim.kernels.cuda.upload import Upload, sent_together
+from fastoptim.kernels.cuda.transfer import Transfer
+from fastoptim.kernels.cuda.upload import Upload, sent_together, words_of
 from fastoptim.kernels.storage import storage_of
 from fastoptim.kernels.table import SCALAR_ROW
 from fastoptim.settings.plan import Plan
@@ -117,6 +118,12 @@ class GpuRows:
         made = max(cohort.count for cohort, _ in kinds)
         if not self.own.numbers.has_next(algorithm, plan, made, divisor):
             self.own.numbers.fill(algorithm, plan, made, divisor, self.found.scalar_rows)
+        # What may fail is done here, before anything changes.
+        rows, width = len(self.found.table) + 1, self.array.shape[1]
+        self._places.reserve(len(self.found.order) + len(self.found.starts))
+        self._table.reserve(rows * width + words_of(rows * self._width * self._computed.itemsize))
+        if self._zeroes and self.values.size:
+            self._clear = Transfer([(self.values.address, self.values.nbytes)], None, self._device)
 
     def sum(self, stream: int) -> None:
         """Sum the gradients of each row, if that has not been done."""
@@ -142,8 +149,8 @@ class GpuRows:
             self._kernels.prepare(self._group(table, there, numbers), mean_size=mean_size)(stream)
         assert self._gradient is not None
         self.own.steps[self._gradient.indices[found.order[found.starts[:-1]]]] += 1
-        if self._zeroes:
-            GPU.clear([self._gradient.values], stream)
+        if self._zeroes and self.values.size:
+            self._clear(stream)
         self.let_go()
 
     def let_go(self) -> None:

@@ -162,10 +162,11 @@ class DeviceNorm:
                 words = np.array([0, len(rows) - start, 0, begin, first], np.int64)
                 self._parts.append((_sum(storage, self._device), start, words))
         self._table = np.array(rows, np.int64).reshape(-1, 3)
-        if first >= self._room:
-            self._room = max(first, 1) + self._room // 4
+        if first > self._room or not self._room:
+            room = first + first // 4 + 1
             with cuda.gpus[self._device]:
-                self._sums = cuda.to_device(np.zeros((self._room, 2)))
+                self._sums = cuda.device_array((room, 2), FLOAT64)
+            self._room = room
         self._end = np.array([pointer(self._sums), first, pointer(self._result)], np.int64)
         for _, start, words in self._parts:
             words[0] = pointer(self._device_table) + start * ROW

@@ -23,17 +23,22 @@ class Upload:
         self._here: list[Array] = []
         self._sent: list[Any] = [None, None]  # events
 
+    def reserve(self, count: int) -> None:
+        """Have memory for so many words."""
+        if count > self._size:
+            size = count + count // 4
+            with cuda.gpus[self._device]:
+                here = [cuda.pinned_array(size, INT64) for _ in range(2)]
+                self._there = cuda.device_array(size, INT64)
+            self._here, self._size, self._sent = here, size, [None, None]
+
     def words(self, count: int) -> Array:
         """Where to write the next words, on the host: `(count,)`."""
-        if count > self._size:
-            self._size = count + count // 4
-            with cuda.gpus[self._device]:
-                self._here = [cuda.pinned_array(self._size, INT64) for _ in range(2)]
-                self._there = cuda.device_array(self._size, INT64)
-            self._sent = [None, None]
+        self.reserve(count)
         self._turn = 1 - self._turn
         if self._sent[self._turn] is not None:
-            self._sent[self._turn].synchronize()
+            with cuda.gpus[self._device]:
+                self._sent[self._turn].synchronize()
         return self._here[self._turn][:count]
 
     def send(self, count: int, stream: int) -> int:
@@ -50,9 +55,14 @@ class Upload:
         return pointer(self._there)
 
 
+def words_of(nbytes: int) -> int:
+    """How many words so many bytes take."""
+    return -(-nbytes // INT64.itemsize)
+
+
 def sent_together(upload: Upload, arrays: list[Array], stream: int) -> list[int]:
     """Send arrays of the host, each beginning at a word. Return their addresses on the device."""
-    counts = [-(-array.nbytes // INT64.itemsize) for array in arrays]
+    counts = [words_of(array.nbytes) for array in arrays]
     starts = np.cumsum([0, *counts]).tolist()
     words = upload.words(starts[-1])
     for array, start in zip(arrays, starts, strict=False):
