@@ -9,7 +9,7 @@ import numpy as np
 from fastoptim.arrays.memory import Array
 from fastoptim.kernels.cpu import AHEAD
 from fastoptim.kernels.memory import WORD
-from fastoptim.kernels.rows import FIELDS, ROW_WORDS, prepare_rows
+from fastoptim.kernels.rows import COUNT, ROW_WORDS, SEGMENTS, SUM_COUNT, SUMS, TABLE, UNIQUE, prepare_rows
 from fastoptim.kernels.storage import Storage
 from fastoptim.kernels.table import PARAM, SCALAR_ROW
 
@@ -45,6 +45,7 @@ class FoundRows:
         self._itemsizes, self._columns = np.array([x.itemsize for x in storages], np.int64), len(template)
         self.template, self._new_sums = template, new_sums
         self._words = words = np.zeros((), ROW_WORDS)
+        self._found = words.reshape(1).view(np.int64).item  # from the number of a field to what it has, fast
         self.address = int(words.ctypes.data)
         words["rows"], words["row_size"], words["template"] = shape[0], self.row_size, template.ctypes.data
         words["operands"], words["columns"] = len(storages), self._columns
@@ -83,39 +84,39 @@ class FoundRows:
     @property
     def elements(self) -> int:
         """How many elements the rows have, each row once."""
-        return int(self._words["unique"]) * self.row_size
+        return self._found(UNIQUE) * self.row_size
 
     @property
     def sum_count(self) -> int:
         """How many rows have to be summed."""
-        return int(self._words["sum_count"])
+        return self._found(SUM_COUNT)
 
     @property
     def order(self) -> Array:
         """`(k,)`: the places of the gradients, those of the same row one behind another."""
-        order: Array = self._room[0][: int(self._words["count"])]
+        order: Array = self._room[0][: self._found(COUNT)]
         return order
 
     @property
     def starts(self) -> Array:
         """`(rows + 1,)`: where the places of each row begin in `order`, and where those of the last one end."""
-        starts: Array = self._room[2][: int(self._words["unique"]) + 1]
+        starts: Array = self._room[2][: self._found(UNIQUE) + 1]
         return starts
 
     @property
     def sums_address(self) -> int:
         """Where the sums are."""
-        return int(self._words["sums"])
+        return self._found(SUMS)
 
     @property
     def table(self) -> Array:
         """The table of segments, with a row for each run of rows that stand one behind another."""
-        return self._table[: int(self._words["segments"])]
+        return self._table[: self._found(SEGMENTS)]
 
     @property
     def table_address(self) -> int:
         """Where the table of segments is."""
-        return int(self._words["table"])
+        return self._found(TABLE)
 
     @property
     def scalar_rows(self) -> Array:
@@ -125,4 +126,4 @@ class FoundRows:
     @property
     def gradient_cell(self) -> int:
         """The address of the int64 that has the address of the gradients of all rows, one behind another."""
-        return self.address + FIELDS.index("sums") * WORD
+        return self.address + SUMS * WORD

@@ -69,7 +69,9 @@ class HostEngine:
         ]
         for each in self.rows:  # its gradient is looked at for itself
             grads[each.index] = NO_GRADIENT._replace(cell=self._unused)
-        self._launches = Launches([x for table in plain for each in table.launches for x in each], SERIAL_LIMIT)
+        dense = [x for table in plain for each in table.launches for x in each]
+        self._dense = [launch.elements for launch in dense]
+        self._launches = Launches([*dense, *(call for each in self.rows for call in each.new_calls())], SERIAL_LIMIT)
         self._matrices = [
             BoundMatrix(part.members[0], segments[part.members[0]], part.matrix, table, kernels.scalar_count)
             for table, part in zip(self._tables, parts, strict=True)
@@ -87,13 +89,11 @@ class HostEngine:
         written = [shadows[i] for i in every if i in shadows]
         self._shadow_guards = [Guard(written, other, zeroing=True) for other in others] if written else []
         self.is_simple = not (self._staged or self._matrices or len(self.rows) not in (0, len(segments)))
-        self._launches.compile()
+        self._launches.compile(is_changing=bool(self.rows))
         for matrix in self._matrices:
             matrix.compile()
         for each in self.rows:
             each.compile()
-        self._row_calls = Launches([call for each in self.rows for call in each.new_calls()], SERIAL_LIMIT)
-        self._row_calls.compile(is_changing=True)
         compile_guard()
         self._staged.compile()
         if self._norm is not None:
@@ -162,7 +162,7 @@ class HostEngine:
     def plain_calls(self) -> tuple[Callable[..., None], Callable[[], None]]:
         """For steps that are made often: what takes the numbers as its arguments, and what runs the step."""
         if self.rows:
-            return lambda *numbers: None, self._run_rows
+            return lambda *numbers: None, self._run_with_rows
         if len(self._packers) == 1 and self._launches.is_serial:
             return self._packers[0].quick, self._launches.serial_run
         return lambda *numbers: self.set_scalars(numbers), self.run
@@ -209,19 +209,20 @@ class HostEngine:
             return
         if self._norm is None:  # or else `measure` has gathered already
             self._staged.gather(params, grads)
-        self._launches.run()
+        if self.rows:
+            self._run_with_rows()
+        else:
+            self._launches.run()
         for matrix in self._matrices:
             matrix.run(params[matrix.index], self._numbers)
-        if self.rows:
-            self._run_rows()
         self._staged.scatter(params, grads, self._zero_grads)
 
-    def _run_rows(self) -> None:
-        """Update the parameters that may have gradients of some rows."""
-        elements: list[int] = []
+    def _run_with_rows(self) -> None:
+        """Update the parameters with gradients of all rows, and those that may have some, in one call."""
+        elements = [*self._dense]
         for each in self.rows:
-            elements += each.write_calls(self._row_calls.words[len(elements) :])
-        self._row_calls.run_changed(elements)
+            elements += each.write_calls(self._launches.words[len(elements) :])
+        self._launches.run_changed(elements)
         for each in self.rows:
             each.finish()
 
