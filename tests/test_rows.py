@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import fastoptim
 from fastoptim import SGD, AdaGrad, Adam, AdamW, Momentum, Muon, NAdam, Nesterov, RMSprop, Rows, schedules
 from fastoptim.kernels.row_order import sort_by_index
+from references import Reference
 from rounding_in_numpy import BFLOAT16
 from support import DTYPES, FEW, LAYOUTS, ON_GPU, SUMMED, assert_close, assert_same_bits, snapshot
 from variants import accepted
@@ -96,6 +97,28 @@ def test_with_options(cls, options, rng):
         rows = [row for row in range(COUNT) if expected.averages(row) is not None]
         for row in rows:
             assert_same_bits(opt.averages["E"][row : row + 1], expected.averages(row))
+
+
+TOGETHER = {"clip_norm": 2.0, "weight_decay": 0.1, "ema": 0.75, "grad_scale": 2.0}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("cls", "options"), [*((cls, {}) for cls in ELEMENTWISE), *((cls, TOGETHER) for cls in FEW)])
+def test_against_the_formulas_in_float64(cls, dtype, options, rng):
+    """Each row is a name of the reference. Those that a call leaves out have no gradient there."""
+    param, options = rng.standard_normal(SHAPE).astype(dtype), accepted(cls, options)
+    opt = cls(lr=0.05, **options)
+    reference = Reference(opt, dict(enumerate(param)), options)
+    for _ in range(5):
+        gradient = random_rows(rng, 12, dtype)
+        opt.update({"E": param}, {"E": gradient})
+        sums = {row: gradient.values[gradient.indices == row].sum(axis=0) for row in set(gradient.indices.tolist())}
+        reference.update({row: sums.get(row) for row in range(COUNT)})
+    assert_close(param, np.stack([reference.params[row] for row in range(COUNT)]))
+    for slot, own in opt.state.items():
+        assert_close(own["E"], np.stack([reference.state[row][slot] for row in range(COUNT)]), slot)
+    for row, average in reference.ema.items():
+        assert_close(opt.averages["E"][row], average)
 
 
 @settings(max_examples=60, deadline=None)
