@@ -116,8 +116,9 @@ class GpuEngine:
         self._device = next((info.device or 0 for info in infos if info.size), 0)
         self._stream = next((info.stream for info in infos if info.stream), 0)
         self._parts = norm_order(segments)
-        self._sizes = [(size, segments[i].storages[GRAD]) for i, _, size in self._parts]
-        self._norm = DeviceNorm(self._sizes, self._device) if needs_norm else None
+        self._storages = [segments[i].storages[GRAD] for i, _, _ in self._parts]
+        sizes = [(size, own) for (_, _, size), own in zip(self._parts, self._storages, strict=True)]
+        self._norm = DeviceNorm(sizes, self._device) if needs_norm else None
         self._packers: list[Packer] = []
         self._rows_of_scalars: list[tuple[Any, Any]] = []  # those of several kinds, there and here
         width = kernels.scalar_count - kernels.fused.clip_norm  # what depends on the norm is on the device already
@@ -279,23 +280,14 @@ class GpuEngine:
     def measure(self, params: Arrays, grads: Arrays, limit: float | None, divisor: float, stream: Any) -> DeviceNorm:
         """Have the norm made of all gradients together, divided by `divisor`, and what they are multiplied by."""
         assert self._norm is not None
-        addresses = [self._grads[i].address + byte for i, byte, _ in self._parts]
-        address = self._address_of(stream)
-        if self.rows:
-            own = {each.index: each for each in self.rows}
-            for each in self.rows:
-                each.sum(address)
-            indices = [i for i, _, _ in self._parts]
-            addresses = [
-                own[i].found.sums_address if i in own else other for i, other in zip(indices, addresses, strict=True)
-            ]
-            self._norm.resize(
-                [
-                    (own[i].found.elements if i in own else size, storage)
-                    for i, (size, storage) in zip(indices, self._sizes, strict=True)
-                ]
-            )
-        self._norm.launch(addresses, limit or 0.0, divisor, address)
+        address, summed = self._address_of(stream), dict[int, tuple[int, int]]()
+        for each in self.rows:
+            each.sum(address)
+            summed[each.index] = each.found.sums_address, each.found.elements
+        parts = [summed.get(i, (self._grads[i].address + byte, size)) for i, byte, size in self._parts]
+        if self.rows:  # as many as the call has
+            self._norm.resize([(size, own) for (_, size), own in zip(parts, self._storages, strict=True)])
+        self._norm.launch([start for start, _ in parts], limit or 0.0, divisor, address)
         return self._norm
 
     def run(self, params: Arrays = (), grads: Arrays = (), stream: Any = None) -> None:
